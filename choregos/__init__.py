@@ -1,0 +1,1 @@
+"""choregos: a control plane and runtime for fleets of AI agents."""

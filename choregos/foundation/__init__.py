@@ -1,0 +1,1 @@
+"""What every other package may use: clock, ids, errors, back-off, tasks, settings. Knows nothing of agents."""

@@ -1,0 +1,83 @@
+"""What the API server must know of a kind to serve it: names, model, columns, subresources. Data only, pure.
+
+One kind, one file beside this one; `registry.KINDS` lists them all. Nothing else in the system enumerates kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+Object = dict[str, Any]
+"""A resource as decoded JSON: apiVersion, kind, metadata, spec, status. The currency of store and API server."""
+
+ReadOnlyObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One printer column of `kubectl get`.
+
+    Attributes:
+        name: heading, in the form kubectl prints upper-case: `Ready`, `Up-To-Date`.
+        cell: value for one object; `now_ms` is the wall clock, for ages. Missing parts give an empty cell.
+        type: OpenAPI type of the cell: `string`, `integer`, `boolean`, `date`.
+        wide: shown only with `-o wide`.
+    """
+
+    name: str
+    cell: Callable[[ReadOnlyObject, int], Any]
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where `/scale` finds its numbers, as dotted paths."""
+
+    spec_replicas: str = "spec.replicas"
+    status_replicas: str = "status.replicas"
+    selector: str = "status.selector"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One served kind.
+
+    Attributes:
+        group, version: canonical; the core group is empty.
+        aliases: further (group, version) pairs under which the same objects are served and accepted.
+        model: pydantic model of the whole object; validates, fills defaults, generates the schema.
+        verbs: subset of get, list, watch, create, update, patch, delete, deletecollection.
+        has_status: `/status` is a subresource, and plain writes leave `.status` alone.
+        plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory) or
+            `virtual` (create only, answered and not stored).
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    model: type[BaseModel]
+    columns: tuple[Column, ...] = ()
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    verbs: frozenset[str] = field(
+        default=frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
+    )
+    has_status: bool = True
+    scale: ScalePaths | None = None
+    plane: str = "declarative"
+
+    @property
+    def api_version(self) -> str:
+        """`choregos.dev/v1`, or `v1` for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version

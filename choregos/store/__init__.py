@@ -1,0 +1,2 @@
+"""Storage: one port (`port.RecordLog`), and two read models over it: `resources` (declarative objects) and
+`directory` (instances). Leadership (`lease`) lives in the same logs that it protects."""

@@ -1,0 +1,134 @@
+"""The port to storage: a log that keeps the last record of every subject.
+
+Both planes are such logs. A JetStream stream with `max_msgs_per_subject=1` is one (`backends/jetstream.py`), a
+dictionary with a counter is another (`backends/memory.py`); one contract suite runs over both
+(`choregos.testing.record_log_contract`).
+
+Guarantees every backend gives:
+
+1. Sequences are positive, rise by at least one per record, and are shared by all subjects of a log, so that they
+   order all changes; a sequence is never handed out twice.
+2. A write whose `expected` is not the subject's last sequence changes nothing and raises `Conflict`.
+3. A batch is all or nothing.
+4. A write or batch whose fence is over changes nothing and raises `Deposed`.
+5. `append` returns when the record is durable. If it raises `Temporary` the outcome is unknown: the caller reads
+   `last` and compares.
+6. `tail` delivers every record that is still the last of its subject, in sequence order, and survives reconnects
+   without gaps or repeats. What was overwritten meanwhile may be skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One record to append.
+
+    Attributes:
+        subject: see `choregos.wire.subjects`.
+        data: the record; empty for a tombstone without a body.
+        expected: last sequence of the subject for the write to succeed; 0: it has none; None: unconditional.
+        tombstone: marks the record as a deletion; readers see it as such, `last` and `tail` still deliver it.
+        ttl_s: whole seconds after which the record vanishes; None: never. A vanished record is not announced by `tail`.
+    """
+
+    subject: str
+    data: bytes
+    expected: int | None = None
+    tombstone: bool = False
+    ttl_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Proof of leadership that travels with a write: refused once a newer epoch was written.
+
+    Attributes:
+        subject: the fence subject of the lease (`subjects.fence_subject`).
+        epoch_subject: the subject whose last sequence must be `epoch`.
+        epoch: sequence of the epoch record that this leader wrote.
+    """
+
+    subject: str
+    epoch_subject: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as read back.
+
+    Attributes:
+        sequence: its place in the log.
+        wall_ms: when the log stored it, milliseconds since the epoch.
+    """
+
+    subject: str
+    data: bytes
+    sequence: int
+    tombstone: bool
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records in sequence order, as `tail` delivers them.
+
+    Attributes:
+        caught_up: nothing more was stored when the last of these was read. The first batch of an empty log is empty
+            and caught up, so a reader always learns when its picture is complete.
+        sequence: the reader has now seen everything up to here; at least the last record's sequence.
+    """
+
+    records: Sequence[Record]
+    caught_up: bool
+    sequence: int
+
+
+BATCH_WRITES_MAX = 500
+"""Most writes in one atomic batch (nats-server allows 1,000; one is the fence)."""
+
+
+class RecordLog(Protocol):
+    """See the module's guarantees. All methods raise `Temporary` while the log cannot be reached."""
+
+    async def append(self, write: Write, *, fence: Fence | None = None) -> int:
+        """Stores one record and returns its sequence.
+
+        Raises:
+            Conflict: `write.expected` is not the subject's last sequence.
+            Deposed: the fence's epoch is over.
+            TooLarge: the record is over the log's limit.
+        """
+        ...
+
+    async def append_batch(self, writes: Sequence[Write], *, fence: Fence | None = None) -> Sequence[int]:
+        """Stores 1 to `BATCH_WRITES_MAX` records of distinct subjects together; returns their sequences in order.
+
+        Raises: as `append`; then none is stored.
+        """
+        ...
+
+    async def last(self, subject: str) -> Record | None:
+        """The subject's last record, read from the leader (never stale); None if it has none or it has expired."""
+        ...
+
+    def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncIterator[Batch]:
+        """Follows the log from the first record after sequence `after`, for ever, until the iterator is closed.
+
+        Args:
+            subjects: NATS filters (`*` one token, `>` the rest), disjoint.
+        """
+        ...
+
+    async def subjects(self, filter: str = ">") -> frozenset[str]:
+        """Every subject that has a record now (tombstones included): what a cache is compared with after a long gap."""
+        ...
+
+    async def purge(self, subject: str) -> None:
+        """Removes every record of a subject (filter); readers are not told."""
+        ...
