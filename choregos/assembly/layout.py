@@ -1,0 +1,139 @@
+"""The data directory: what lies where, who may use it, and what the last start recorded there.
+
+Invariant: one `choregos up` at a time per directory (an advisory lock that the kernel drops with the process).
+Everything in it is private to its owner (mode 0700): it holds keys.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from choregos.foundation.errors import Permanent
+
+FREE_BYTES_MIN = 64 * 1024 * 1024
+"""Below this `choregos up` refuses to start: a JetStream that runs full refuses every write."""
+
+
+class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes of one machine must agree on; written by `up`, read by `control` and `node`.
+
+    Attributes:
+        region: the region this machine belongs to.
+        node: name of its AgentNode.
+        api_host, api_port: where the API server listens.
+        bus_servers: URLs of nats-server without credentials.
+        workers: shared worker processes per namespace.
+        capacity: declared capacity by resource name, as quantities; empty: measure it.
+        working_directory: what relative paths of runtimes are relative to.
+    """
+
+    region: str = "local"
+    node: str
+    api_host: str = "127.0.0.1"
+    api_port: int
+    bus_servers: tuple[str, ...]
+    workers: int
+    capacity: dict[str, str] = {}
+    working_directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    root: Path
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def nats(self) -> Path:
+        return self.root / "nats"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "machine.json"
+
+    def prepare(self) -> None:
+        """Makes the directory and its parts.
+
+        Raises:
+            Permanent: it cannot be made or written, or its disk is full; says which, and what to do.
+        """
+        try:
+            for folder in (self.root, self.pki, self.nats, self.logs):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = self.root / ".writable"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+        except OSError as error:
+            raise Permanent(
+                f"the data directory {self.root} cannot be written: {error.strerror}. "
+                "Choose another with --data-dir, or free it."
+            ) from error
+        free = shutil.disk_usage(self.root).free
+        if free < FREE_BYTES_MIN:
+            raise Permanent(
+                f"the disk of {self.root} has {free // 2**20} MiB free, at least {FREE_BYTES_MIN // 2**20} MiB are "
+                "needed. Free some, or choose another directory with --data-dir."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for this process.
+
+        Raises:
+            Permanent: another `choregos up` uses it; names its process.
+        """
+        path = self.root / "lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = path.read_text().strip() or "unknown"
+                raise Permanent(
+                    f"the data directory {self.root} is in use by another `choregos up` (process {holder}). "
+                    "Stop that one, or choose another directory with --data-dir."
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def save_config(self, config: MachineConfig) -> None:
+        """Records `config`, atomically."""
+        fresh = self.config.with_suffix(".tmp")
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
+        fresh.replace(self.config)
+
+    def load_config(self) -> MachineConfig | None:
+        """What the last `choregos up` recorded; None if there was none.
+
+        Raises:
+            Permanent: the file cannot be understood.
+        """
+        try:
+            return msgspec.json.decode(self.config.read_bytes(), type=MachineConfig)
+        except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, OSError) as error:
+            raise Permanent(
+                f"{self.config} cannot be understood ({error}). Remove it; the next `choregos up` writes it anew."
+            ) from error

@@ -1,0 +1,168 @@
+"""Child processes that are kept running: started, watched, restarted with back-off, ended in order.
+
+A child is ready when its `ready` check says so. One that ends without being told to is started again after 0.2, 0.4
+… 30 s; each time `on_exit` is told how it ended. Children die with this process, however it dies
+(`foundation.tether`), and live in sessions of their own, so that Ctrl-C in the terminal reaches only this process,
+which then ends them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from choregos.foundation import tether
+from choregos.foundation.backoff import Backoff
+from choregos.foundation.clock import Clock
+from choregos.foundation.errors import Permanent, Temporary
+
+log = logging.getLogger(__name__)
+
+CHILD_RESTART = Backoff(initial_s=0.2, max_s=30.0, jitter=0.0, reset_after_s=60.0)
+POLL_S = 0.02
+READY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How to run one child.
+
+    Attributes:
+        name: for people, and of its output file.
+        argv: program and arguments; the program is an absolute path.
+        ready: returns True once the child serves; called every 20 ms until then.
+        stop_timeout_s: from SIGTERM to SIGKILL.
+    """
+
+    name: str
+    argv: Sequence[str]
+    ready: Callable[[], Awaitable[bool]]
+    stop_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildExit:
+    """One unexpected end of a child."""
+
+    name: str
+    pid: int
+    how: str
+    restart_in_s: float
+    output: str
+
+
+def describe_exit(returncode: int) -> str:
+    """`exited with status 3`, or `was killed by SIGKILL`."""
+    if returncode >= 0:
+        return f"exited with status {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"
+
+
+def tail_of(path: Path, lines: int = 15) -> str:
+    """The last lines of a file, at most 8 kB; empty if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+class Child:
+    """One program that shall run.
+
+    Invariant: between `start` and `stop` there is at most one process, and none outlives `stop`.
+    """
+
+    def __init__(self, spec: ChildSpec, *, logs: Path, clock: Clock, on_exit: Callable[[ChildExit], None]) -> None:
+        self.spec = spec
+        self.pid = 0
+        self.starts = 0
+        self._output = logs / f"{spec.name}.out"
+        self._clock = clock
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Starts it for the first time and returns when it is ready.
+
+        Raises:
+            Permanent: it ended before it was ready; the message has what it printed last.
+            Temporary: it was not ready in time.
+        """
+        await self._spawn()
+        await self._until_ready()
+
+    async def keep_running(self) -> None:
+        """Watches and restarts it until cancelled. Call after `start`."""
+        failures = 0
+        while True:
+            assert self._process is not None
+            began = self._clock.monotonic()
+            returncode = await self._process.wait()
+            if self._clock.monotonic() - began > CHILD_RESTART.reset_after_s:
+                failures = 0
+            failures += 1
+            delay_s = CHILD_RESTART.delay_s(failures)
+            ended = ChildExit(self.spec.name, self.pid, describe_exit(returncode), delay_s, tail_of(self._output))
+            log.warning("%s (process %d) %s; starting it again in %.1f s", *ended_summary(ended))
+            self._on_exit(ended)
+            await self._clock.sleep(delay_s)
+            await self._spawn()
+
+    async def stop(self) -> None:
+        """Ends it: SIGTERM, and SIGKILL to its whole session if that is not enough."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(self.spec.stop_timeout_s):
+                await process.wait()
+        except TimeoutError:
+            log.warning("%s did not end within %.0f s; killing it", self.spec.name, self.spec.stop_timeout_s)
+            process.kill()
+            await process.wait()
+
+    async def _spawn(self) -> None:
+        with self._output.open("wb") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-S",
+                "-E",
+                tether.__file__,
+                str(os.getpid()),
+                *self.spec.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self.starts += 1
+
+    async def _until_ready(self) -> None:
+        assert self._process is not None
+        deadline = self._clock.monotonic() + READY_TIMEOUT_S
+        while not await self.spec.ready():
+            if self._process.returncode is not None:
+                how = describe_exit(self._process.returncode)
+                raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{tail_of(self._output)}")
+            if self._clock.monotonic() > deadline:
+                raise Temporary(
+                    f"{self.spec.name} was not ready within {READY_TIMEOUT_S:.0f} s. It said:\n{tail_of(self._output)}"
+                )
+            await self._clock.sleep(POLL_S)
+
+
+def ended_summary(ended: ChildExit) -> tuple[str, int, str, float]:
+    return ended.name, ended.pid, ended.how, ended.restart_in_s
