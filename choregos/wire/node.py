@@ -1,0 +1,46 @@
+"""What a node answers on the bus, on `n.<region>._.<node>`: core request/reply, nothing stored."""
+
+from __future__ import annotations
+
+import msgspec
+
+from choregos.wire.subjects import CLUSTER_SCOPE, token
+
+
+def node_subject(region: str, node: str) -> str:
+    """`n.<region>._.<node>`: requests to one node."""
+    return f"n.{token(region)}.{CLUSTER_SCOPE}.{token(node)}"
+
+
+class LogRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Asks for the log of one agent that the node runs or ran.
+
+    Attributes:
+        uid: the agent.
+        tail_lines: at most so many of the newest; negative: all that are kept.
+        since_ms: only lines of this wall clock or later, milliseconds; 0: all.
+        after: cursor of the last reply; 0 at first. Lines before it are not repeated.
+        wait_s: with nothing newer than `after`, how long the node waits for a line before it answers with none.
+    """
+
+    v: int
+    uid: str
+    tail_lines: int = -1
+    since_ms: int = 0
+    after: int = 0
+    wait_s: float = 0.0
+
+
+class LogReply(msgspec.Struct, frozen=True, array_like=True):
+    """Lines in the order they were written.
+
+    Attributes:
+        known: whether the node has a log of this agent at all.
+        lines: (wall clock in milliseconds, level, text).
+        cursor: pass as `after` of the next request.
+    """
+
+    v: int
+    known: bool
+    lines: tuple[tuple[int, str, str], ...]
+    cursor: int
