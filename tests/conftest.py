@@ -1,0 +1,42 @@
+"""What many tests share: one real nats-server per test process, and connections to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from choregos.foundation.bus import Bus, BusAddress, connect
+from choregos.testing.nats_server import NatsServer
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Shared by all tests of the process: take names of your own, and do not stop it."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """For one test alone, which may kill and start it."""
+    with NatsServer(tmp_path_factory.mktemp("own-nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def nats_address(nats_server: NatsServer) -> BusAddress:
+    return nats_server.address
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    """With user and password."""
+    return nats_server.url
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    """A connection to the shared server."""
+    async with connect(nats_server.address, "tests") as bus:
+        yield bus
