@@ -1,15 +1,19 @@
 """What the API server must know of a kind to serve it: names, model, columns, subresources. Data only, pure.
 
-One kind, one file beside this one; `registry.KINDS` lists them all. Nothing else in the system enumerates kinds.
+One kind, one file in `kinds/`; `registry.KINDS` lists them all. Nothing else in the system enumerates kinds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from choregos.foundation.errors import FieldError
+
+if TYPE_CHECKING:
+    # Whoever only wants `Object` must not pay for pydantic.
+    from pydantic import BaseModel
 
 Object = dict[str, Any]
 """A resource as decoded JSON: apiVersion, kind, metadata, spec, status. The currency of store and API server."""
@@ -53,10 +57,14 @@ class Kind:
         group, version: canonical; the core group is empty.
         aliases: further (group, version) pairs under which the same objects are served and accepted.
         model: pydantic model of the whole object; validates, fills defaults, generates the schema.
+        columns: of `kubectl get`, all of them, Name included.
         verbs: subset of get, list, watch, create, update, patch, delete, deletecollection.
         has_status: `/status` is a subresource, and plain writes leave `.status` alone.
         plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory) or
             `virtual` (create only, answered and not stored).
+        rules: what no single field can tell: given the object as it came (its fields may be of any type), every fault.
+        advice: given the validated object, warnings for the person who applied it.
+        immutable: dotted paths that no update may change.
     """
 
     group: str
@@ -76,6 +84,9 @@ class Kind:
     has_status: bool = True
     scale: ScalePaths | None = None
     plane: str = "declarative"
+    rules: Callable[[ReadOnlyObject], Iterable[FieldError]] | None = None
+    advice: Callable[[ReadOnlyObject], Iterable[str]] | None = None
+    immutable: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
