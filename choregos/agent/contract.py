@@ -76,16 +76,6 @@ class HostEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One line of an agent's log; `cursor` grows by one or more from line to line of a host."""
-
-    cursor: int
-    wall_ms: int
-    level: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class HostSettings:
     """How a host runs its workers.
 

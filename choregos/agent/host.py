@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
-from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus, LogEntry
+from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
+from choregos.wire.node import LogReply, LogRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
 
-__all__ = ["AgentHost", "Assignment", "HostEvent", "HostSettings", "HostStatus", "LogEntry"]
+__all__ = ["AgentHost", "Assignment", "HostEvent", "HostSettings", "HostStatus"]
 
 
 class AgentHost:
@@ -58,7 +59,5 @@ class AgentHost:
     def invalidate(self, hosts: Sequence[str]) -> None:
         """Workers of other nodes that are gone: callers here drop their routes to them."""
 
-    def logs(
-        self, namespace: str, name: str, *, tail: int | None = None, since_ms: int = 0, after: int = 0
-    ) -> list[LogEntry]:
-        """Lines of an agent's log, oldest first, at most the last `tail`, logged since `since_ms`, beyond `after`."""
+    async def logs(self, request: LogRequest) -> LogReply:
+        """Answers from memory; waits up to `request.wait_s` for a line beyond `request.after` if there is none yet."""
