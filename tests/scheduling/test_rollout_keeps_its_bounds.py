@@ -1,0 +1,80 @@
+"""Rolling replacement: never too few ready, never too many in all, always comes to an end."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choregos.scheduling.rollout import Counts, Step, Strategy, plan_step
+
+
+@pytest.mark.parametrize(
+    ("strategy", "desired", "limits"),
+    [
+        (Strategy(), 10, (3, 2)),
+        (Strategy(), 4, (1, 1)),
+        (Strategy(), 1, (1, 0)),
+        (Strategy(0, 0), 5, (0, 1)),
+        (Strategy("0%", "0%"), 5, (0, 1)),
+        (Strategy(2, "100%"), 3, (2, 3)),
+        (Strategy(0, 7), 3, (0, 3)),
+        (Strategy(), 0, (0, 1)),
+    ],
+)
+def test_surge_rounds_up_and_unavailable_down(strategy: Strategy, desired: int, limits: tuple[int, int]) -> None:
+    assert strategy.limits(desired) == limits
+
+
+@pytest.mark.parametrize(
+    ("desired", "counts", "step"),
+    [
+        (3, Counts(), Step(create=3)),
+        (3, Counts(new_ready=3), Step()),
+        (3, Counts(new_ready=1, new_unready=4), Step(delete_new_unready=2)),
+        (2, Counts(new_ready=4, new_unready=1), Step(delete_new_unready=1, delete_new_ready=2)),
+        (8, Counts(old_ready=8), Step(create=2, delete_old_ready=2)),
+        (8, Counts(old_ready=6, old_unready=2), Step(create=2, delete_old_unready=2)),
+        (8, Counts(old_ready=6, new_unready=4), Step()),
+        (8, Counts(old_ready=6, new_ready=2, new_unready=2), Step(delete_old_ready=2)),
+        (0, Counts(old_ready=2, new_ready=1, new_unready=1), Step(0, 1, 1, 2, 0)),
+    ],
+)
+def test_one_step(desired: int, counts: Counts, step: Step) -> None:
+    assert plan_step(desired, Strategy(), counts) == step
+
+
+limit = st.one_of(st.integers(0, 12), st.integers(0, 100).map(lambda percent: f"{percent}%"))
+
+
+@given(
+    desired=st.integers(0, 40),
+    strategy=st.builds(Strategy, limit, limit),
+    start=st.builds(Counts, *[st.integers(0, 15)] * 4),
+    seed=st.integers(0, 2**32),
+)
+def test_every_rollout_ends_within_its_bounds(desired: int, strategy: Strategy, start: Counts, seed: int) -> None:
+    die = Random(seed)
+    surge, unavailable = strategy.limits(desired)
+    counts = start
+    for _ in range(500):
+        step = plan_step(desired, strategy, counts)
+        ready = counts.new_ready + counts.old_ready
+        if step.create:
+            assert counts.total + step.create <= desired + surge
+        if step.delete_new_ready or step.delete_old_ready:
+            assert ready - step.delete_new_ready - step.delete_old_ready >= desired - unavailable
+        after = Counts(
+            counts.new_ready - step.delete_new_ready,
+            counts.new_unready - step.delete_new_unready + step.create,
+            counts.old_ready - step.delete_old_ready,
+            counts.old_unready - step.delete_old_unready,
+        )
+        assert min(after.new_ready, after.new_unready, after.old_ready, after.old_unready) >= 0
+        if step == Step() and not counts.new_unready:
+            break
+        started = die.randint(0 if step != Step() else 1, after.new_unready) if after.new_unready else 0
+        counts = Counts(after.new_ready + started, after.new_unready - started, after.old_ready, after.old_unready)
+    assert counts == Counts(new_ready=desired)
