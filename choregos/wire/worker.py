@@ -18,6 +18,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag=1):
         host: the worker's name, unique over all time: the last token of its call subject.
         servers, user, password: of nats-server, with a worker's permissions.
         max_in_flight: calls served at once per agent before `Overloaded` is answered.
+        dedicated: it will have one agent only, whose `env` it may put into its process environment.
     """
 
     host: str
@@ -28,6 +29,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     user: str
     password: str
     max_in_flight: int = 1000
+    dedicated: bool = False
 
 
 class Template(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -149,7 +151,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a start ended; `reason` is empty on success, else `ImportFailed`, `StartFailed` or `StartTimeout`."""
+    """How a start ended; `reason` is empty on success, else `ImportFailed`, `StartFailed`, `StartTimeout`, `Blocked`
+    or `StaleCode` (the worker holds an older version of the template's modules: start it in another)."""
 
     uid: str
     reason: str = ""
@@ -199,16 +202,17 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Blocked(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Sent by the worker's watchdog thread: this agent has not yielded for `seconds`.
+    """This agent has kept the event loop for `seconds`; the watchdog has interrupted and ended it.
+
+    What cannot be interrupted is not reported: it silences the worker, and the node reads the worker's marks.
 
     Attributes:
-        interrupted: whether the watchdog has raised an exception in it; if False the node must replace the worker.
+        stack: where it was, outermost call first.
     """
 
     uid: str
     seconds: float
     stack: str
-    interrupted: bool
 
 
 class Resolve(msgspec.Struct, frozen=True, array_like=True, tag=8):
