@@ -104,6 +104,8 @@ class Bus:
         }
         if address.user:
             options |= {"user": address.user, "password": address.password}
+            # An inbox of its own per user, so that permissions can keep the answers of one from another.
+            options |= {"inbox_prefix": f"_INBOX_{address.user}"}
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.connect(**options)
