@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from choregos.resources.quantity import format_binary, format_decimal
 from choregos.scheduling.filters import exclusion, shortfall
 from choregos.scheduling.snapshot import Amounts, Needs, Node
-
-_BINARY_UNITS = ("Ki", "Mi", "Gi", "Ti", "Pi")
 
 
 def explain(nodes: Sequence[Node], free: Mapping[str, Amounts], needs: Needs) -> str:
@@ -60,15 +59,5 @@ def _amounts(amounts: Mapping[str, int]) -> str:
 
 
 def quantity(name: str, amount: int) -> str:
-    """An amount in the form people write it: `250m`, `2`, `512Mi`; memory in the largest unit that divides it."""
-    whole, rest = divmod(amount, 1000)
-    if rest:
-        return f"{amount}m"
-    if name != "memory":
-        return str(whole)
-    unit = ""
-    for larger in _BINARY_UNITS:
-        if not whole or whole % 1024:
-            break
-        whole, unit = whole // 1024, larger
-    return f"{whole}{unit}"
+    """An amount in the form people write it: `250m`, `2`, `512Mi`."""
+    return format_binary(amount) if name == "memory" else format_decimal(amount)

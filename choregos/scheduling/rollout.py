@@ -1,27 +1,13 @@
 """Plans the next step of a set towards its declared number and template. Pure; see Kubernetes' Deployment strategy.
 
 Counts leave out agents that are being deleted already. Invariants of a step: it never takes the ready ones below
-`desired - unavailable_max`, never makes more than `desired + surge_max`, and as long as what was created becomes
-ready, repeating it ends with exactly `desired` agents of the current template.
+`desired` less what may be missing and never makes more than `desired` plus what may be extra; and as long as what was
+created becomes ready, repeating it ends with exactly `desired` agents of the current template.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """Room for manoeuvre during a replacement; as in the manifest, each a number or a percentage such as `25%`."""
-
-    surge_max: int | str = "25%"
-    unavailable_max: int | str = "25%"
-
-    def limits(self, desired: int) -> tuple[int, int]:
-        """`(surge, unavailable)` as numbers: surge rounds up, unavailable down; never both zero (none could move)."""
-        surge = -_share(self.surge_max, -desired)
-        unavailable = min(_share(self.unavailable_max, desired), desired)
-        return (surge, unavailable) if surge or unavailable else (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +39,13 @@ class Step:
         return self.delete_new_ready + self.delete_new_unready + self.delete_old_ready + self.delete_old_unready
 
 
-def plan_step(desired: int, strategy: Strategy, counts: Counts) -> Step:
-    """The next step; an empty one when the set is as declared or has to wait for agents to become ready."""
-    surge, unavailable = strategy.limits(desired)
+def plan_step(desired: int, bounds: tuple[int, int], counts: Counts) -> Step:
+    """The next step; an empty one when the set is as declared or has to wait for agents to become ready.
+
+    Args:
+        bounds: (most extra agents, most missing agents), not both 0; see `resources.percent.rollout_bounds`.
+    """
+    surge, unavailable = bounds
     # Ready agents that may go now. Unready ones serve nobody and may always go.
     spare = max(0, counts.new_ready + counts.old_ready - (desired - unavailable))
     new = counts.new_ready + counts.new_unready
@@ -72,10 +62,3 @@ def plan_step(desired: int, strategy: Strategy, counts: Counts) -> Step:
         delete_old_ready=delete_old_ready,
         delete_old_unready=counts.old_unready,
     )
-
-
-def _share(limit: int | str, whole: int) -> int:
-    """The share of `whole`, rounded down; so that of a negative whole is the negative share rounded up."""
-    if isinstance(limit, str) and limit.endswith("%"):
-        return whole * int(limit[:-1]) // 100
-    return int(limit) if whole >= 0 else -int(limit)

@@ -1,7 +1,8 @@
 """What a placement is decided from: nodes and requests as frozen values.
 
-Amounts are whole milli-units of the resource's own unit: `cpu` 1000 is one core, `memory` 1000 is one byte, `gpu`
-1000 is one device, `agents` 1000 is one agent. Whole numbers, so that sums neither drift nor depend on their order.
+Amounts are thousandths of the resource's own unit (`resources.quantity.Milli`): `cpu` 1000 is one core, `memory` 1000
+is one byte, `gpu` 1000 one device, `agents` 1000 one agent. Whole numbers, so that sums neither drift nor depend on
+their order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ Amounts = Mapping[str, int]
 
 AGENTS = "agents"
 ONE_AGENT = 1000
-"""What each agent takes of the `agents` resource, in milli-units."""
+"""What each agent takes of the `agents` resource, in thousandths."""
 
 NO_SCHEDULE = "NoSchedule"
 PREFER_NO_SCHEDULE = "PreferNoSchedule"

@@ -8,24 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from choregos.scheduling.rollout import Counts, Step, Strategy, plan_step
-
-
-@pytest.mark.parametrize(
-    ("strategy", "desired", "limits"),
-    [
-        (Strategy(), 10, (3, 2)),
-        (Strategy(), 4, (1, 1)),
-        (Strategy(), 1, (1, 0)),
-        (Strategy(0, 0), 5, (0, 1)),
-        (Strategy("0%", "0%"), 5, (0, 1)),
-        (Strategy(2, "100%"), 3, (2, 3)),
-        (Strategy(0, 7), 3, (0, 3)),
-        (Strategy(), 0, (0, 1)),
-    ],
-)
-def test_surge_rounds_up_and_unavailable_down(strategy: Strategy, desired: int, limits: tuple[int, int]) -> None:
-    assert strategy.limits(desired) == limits
+from choregos.resources.percent import rollout_bounds
+from choregos.scheduling.rollout import Counts, Step, plan_step
 
 
 @pytest.mark.parametrize(
@@ -43,7 +27,7 @@ def test_surge_rounds_up_and_unavailable_down(strategy: Strategy, desired: int, 
     ],
 )
 def test_one_step(desired: int, counts: Counts, step: Step) -> None:
-    assert plan_step(desired, Strategy(), counts) == step
+    assert plan_step(desired, rollout_bounds({}, desired), counts) == step
 
 
 limit = st.one_of(st.integers(0, 12), st.integers(0, 100).map(lambda percent: f"{percent}%"))
@@ -51,16 +35,18 @@ limit = st.one_of(st.integers(0, 12), st.integers(0, 100).map(lambda percent: f"
 
 @given(
     desired=st.integers(0, 40),
-    strategy=st.builds(Strategy, limit, limit),
+    strategy=st.fixed_dictionaries({"maxSurge": limit, "maxUnavailable": limit}),
     start=st.builds(Counts, *[st.integers(0, 15)] * 4),
     seed=st.integers(0, 2**32),
 )
-def test_every_rollout_ends_within_its_bounds(desired: int, strategy: Strategy, start: Counts, seed: int) -> None:
+def test_every_rollout_ends_within_its_bounds(
+    desired: int, strategy: dict[str, int | str], start: Counts, seed: int
+) -> None:
     die = Random(seed)
-    surge, unavailable = strategy.limits(desired)
+    surge, unavailable = bounds = rollout_bounds(strategy, desired)
     counts = start
     for _ in range(500):
-        step = plan_step(desired, strategy, counts)
+        step = plan_step(desired, bounds, counts)
         ready = counts.new_ready + counts.old_ready
         if step.create:
             assert counts.total + step.create <= desired + surge
