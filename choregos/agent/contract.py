@@ -23,6 +23,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
         template: shared by every assignment of the same digest; equal digests mean equal templates.
         dedicated: it gets a worker process of its own.
         restarts: restarts of this uid so far, as its last status told; counting goes on from there.
+        grace_s: time to drain for the one it replaces here.
     """
 
     namespace: str
@@ -32,6 +33,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
     template: Template
     dedicated: bool = False
     restarts: int = 0
+    grace_s: float = 30.0
 
 
 class HostStatus(msgspec.Struct, frozen=True, gc=False):

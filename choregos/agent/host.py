@@ -1,30 +1,65 @@
 """The agent host of a node: turns assignments into agents that run in worker processes.
 
 Level-triggered: `assign` and `withdraw` say what shall be, in any order and as often as you like; the host starts,
-restarts and stops until it is so, and tells every change through its callbacks, coalesced per loop turn.
+restarts and stops until it is so, and tells every change through its callbacks. Decisions are those of
+`choregos.agent.supervision`; here they are carried out, in batches: whatever one turn of the event loop brings is
+sent to workers and reported once, at its end.
+
+Invariants: a word from a worker counts only while the agent's life says it is in that worker; memory per agent is
+one `Life` and a few dictionary entries, no task and no timer.
 """
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
+from choregos.agent import supervision
 from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus
+from choregos.agent.logs import LogBook
+from choregos.agent.pool import Pool, Worker
+from choregos.agent.process import Ending
+from choregos.agent.supervision import (
+    Assigned,
+    Failed,
+    Forget,
+    Life,
+    Lodging,
+    Moment,
+    Placed,
+    ReadyChanged,
+    Report,
+    StartEnded,
+    StopEnded,
+    WakeAt,
+    Withdrawn,
+    Woken,
+    WorkerLost,
+)
 from choregos.foundation.clock import Clock
+from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
+from choregos.foundation.tasks import Tasks
+from choregos.wire import worker as wire
 from choregos.wire.node import LogReply, LogRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
 
 __all__ = ["AgentHost", "Assignment", "HostEvent", "HostSettings", "HostStatus"]
 
+_STALE_CODE = "StaleCode"
+_INTERRUPTED = "Blocked"
+
 
 class AgentHost:
-    """Owner of a node's workers; an async context manager: leaving it drains and ends every worker.
+    """Owner of a node's workers; an async context manager: leaving it drains and ends every worker, silently.
 
     Args:
         resolve: answers a worker's question where agents are: (namespace, question) -> answer with its request number.
         on_statuses: called synchronously, with at most one status per agent and loop turn.
-        on_event: called synchronously; similar events are merged.
+        on_event: called synchronously; what befalls many agents of a template in one turn is one event.
         on_stats: called synchronously with what the workers of a namespace saw of agents: (namespace, stats).
     """
 
@@ -38,26 +73,292 @@ class AgentHost:
         on_stats: Callable[[str, Sequence[CallStats]], None],
         clock: Clock,
         ids: IdSource,
-    ) -> None: ...
+    ) -> None:
+        self._settings = settings
+        self._resolve = resolve
+        self._on_statuses = on_statuses
+        self._on_event = on_event
+        self._on_stats = on_stats
+        self._clock = clock
+        self._tasks = Tasks()
+        self._logs = LogBook(settings.log_bytes_per_agent, settings.log_bytes)
+        self._pool = Pool(settings, self, clock, ids)
+        self._lives: dict[str, Life] = {}
+        self._closing = False
+        # What this turn of the loop has brought, carried out by `_flush`.
+        self._flushing = False
+        self._wanting: dict[str, Lodging] = {}
+        self._stopping: dict[tuple[str, float], list[str]] = {}
+        self._changed: dict[str, HostStatus] = {}
+        self._events: dict[tuple[str, str, str], HostEvent] = {}
+        self._alarms = _Alarms(self._wake)
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        self._pool.open()
+        return self
 
-    async def __aexit__(self, *_: object) -> None: ...
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._alarms.close()
+        try:
+            await self._pool.close(self._settings.drain_s)
+        finally:
+            await self._tasks.close()
 
     def assign(self, assignments: Sequence[Assignment]) -> None:
         """These agents shall run; those that do already are left alone."""
+        moment = self._moment()
+        for assignment in assignments:
+            life = self._lives.get(assignment.uid)
+            if life is None:
+                life = self._lives[assignment.uid] = Life(assignment, moment.now_ms)
+            self._step(life, Assigned(assignment), moment)
 
     def withdraw(self, uids: Iterable[str], grace_s: float) -> None:
-        """These agents shall end: each drains for up to `grace_s` seconds. An unknown uid is reported by nobody."""
+        """These agents shall end: each drains for up to `grace_s` seconds. An unknown uid is passed over."""
+        moment = self._moment()
+        event = Withdrawn(grace_s)
+        for uid in uids:
+            life = self._lives.get(uid)
+            if life is not None:
+                self._step(life, event, moment)
 
     def uids(self) -> frozenset[str]:
         """Every agent the host knows: assigned, and not yet reported as stopped."""
+        return frozenset(self._lives)
 
-    def workers(self) -> int:
-        """Worker processes alive."""
+    def status(self, uid: str) -> HostStatus | None:
+        life = self._lives.get(uid)
+        return life.status() if life is not None else None
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers alive, for their memory and processor time (`process.pong`)."""
+        return tuple(self._pool)
 
     def invalidate(self, hosts: Sequence[str]) -> None:
-        """Workers of other nodes that are gone: callers here drop their routes to them."""
+        """Workers that are gone, here or on other nodes: callers here drop their routes to them."""
+        message = wire.Invalidate(tuple(hosts))
+        for worker in self._pool:
+            worker.process.send(message)
 
     async def logs(self, request: LogRequest) -> LogReply:
         """Answers from memory; waits up to `request.wait_s` for a line beyond `request.after` if there is none yet."""
+        return await self._logs.follow(request)
+
+    # What the pool tells.
+
+    def block_timeout_s(self, uid: str) -> float:
+        life = self._lives.get(uid)
+        return life.assignment.template.block_timeout_s if life is not None else 0.0
+
+    def on_output(self, worker: Worker, line: str) -> None:
+        self._logs.append(worker.host, self._clock.wall_ms(), "INFO", line)
+
+    def on_messages(self, worker: Worker, messages: Sequence[wire.ToNode]) -> None:
+        moment = self._moment()
+        for message in messages:
+            self._hear(worker, message, moment)
+
+    def on_ended(self, worker: Worker, ending: Ending) -> None:
+        if self._closing:
+            return
+        moment = self._moment()
+        self.invalidate((worker.host,))
+        residents = tuple(worker.residents)
+        worker.residents.clear()
+        if not ending.wanted:
+            reason = "WorkerLost" if ending.greeted else "WorkerFailed"
+            message = f"worker {worker.host} with {len(residents)} agents: {ending.message}"
+            self._announce(HostEvent("Warning", reason, message, worker.namespace, count=max(1, len(residents))))
+        for uid in residents:
+            culprit = uid == ending.culprit
+            innocent = ending.wanted or (bool(ending.culprit) and not culprit)
+            self._tell(worker, uid, WorkerLost(ending.message, culprit=culprit, innocent=innocent), moment)
+
+    def _hear(self, worker: Worker, message: wire.ToNode, moment: Moment) -> None:
+        match message:
+            case wire.Started():
+                for outcome in message.outcomes:
+                    self._start_ended(worker, outcome, moment)
+            case wire.Stopped():
+                for uid in message.uids:
+                    worker.release(uid)
+                    self._tell(worker, uid, StopEnded(), moment)
+            case wire.Failed():
+                worker.release(message.uid)
+                self._tell(worker, message.uid, Failed(message.reason, message.message), moment)
+            case wire.Blocked():
+                worker.release(message.uid)
+                text = f"kept the event loop for {message.seconds:.1f} s and was interrupted\n{message.stack}"
+                self._tell(worker, message.uid, Failed(_INTERRUPTED, text), moment)
+            case wire.Readiness():
+                self._tell(worker, message.uid, ReadyChanged(message.ready, message.message), moment)
+            case wire.Resolve():
+                self._tasks.start(self._answer(worker, message), "resolve")
+            case wire.Stats():
+                self._on_stats(worker.namespace, message.agents)
+            case wire.Logs():
+                for line in message.lines:
+                    self._logs.append(line.uid or worker.host, line.wall_ms, line.level, line.message)
+
+    def _start_ended(self, worker: Worker, outcome: wire.Outcome, moment: Moment) -> None:
+        if outcome.reason:
+            worker.release(outcome.uid)
+        if outcome.reason == _STALE_CODE:
+            worker.retire()
+            self._tell(worker, outcome.uid, WorkerLost(outcome.message, innocent=True), moment)
+            return
+        event = StartEnded(outcome.reason, outcome.message, outcome.capabilities, outcome.ready)
+        self._tell(worker, outcome.uid, event, moment)
+
+    def _tell(self, worker: Worker, uid: str, event: supervision.Event, moment: Moment) -> None:
+        life = self._lives.get(uid)
+        if life is not None and life.host == worker.host:
+            self._step(life, event, moment)
+
+    async def _answer(self, worker: Worker, question: Resolve) -> None:
+        try:
+            answer = await self._resolve(worker.namespace, question)
+        except ChoregosError as error:
+            answer = Resolved(question.request, (), message=str(error), ttl_s=0.0)
+        worker.process.send(answer)
+
+    # Carrying out.
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.monotonic(), self._clock.wall_ms())
+
+    def _wake(self, uids: Iterable[str]) -> None:
+        moment = self._moment()
+        for uid in uids:
+            life = self._lives.get(uid)
+            if life is not None:
+                self._step(life, Woken(), moment)
+
+    def _step(self, life: Life, event: supervision.Event, moment: Moment) -> None:
+        uid = life.assignment.uid
+        if isinstance(event, StartEnded | Failed | WorkerLost):
+            moment = Moment(moment.now_s, moment.now_ms, random.random())
+        for instruction in supervision.step(life, event, moment, self._settings.restart):
+            match instruction:
+                case supervision.Start():
+                    self._wanting[uid] = instruction.lodging
+                case supervision.Stop():
+                    self._stopping.setdefault((instruction.host, instruction.grace_s), []).append(uid)
+                case Report():
+                    self._report(life)
+                case WakeAt():
+                    self._alarms.set(instruction.at_s - moment.now_s, uid)
+                case Forget():
+                    self._lives.pop(uid, None)
+                    self._wanting.pop(uid, None)
+        self._flush_soon()
+
+    def _report(self, life: Life) -> None:
+        status = life.status()
+        self._changed[status.uid] = status
+        if status.reason in _WORTH_AN_EVENT:
+            event = HostEvent("Warning", status.reason, status.message, status.namespace, status.name, status.uid)
+            self._announce(event, life.assignment.template.digest)
+
+    def _announce(self, event: HostEvent, template: str = "") -> None:
+        """Many agents of one template that fail alike in one turn make one event."""
+        key = (event.namespace, event.reason, template or event.message)
+        known = self._events.get(key)
+        self._events[key] = event if known is None else _with_one_more(known)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and not self._closing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._closing:
+            return
+        self._place()
+        self._stop()
+        changed, self._changed = self._changed, {}
+        events, self._events = self._events, {}
+        if changed:
+            self._on_statuses(tuple(changed.values()))
+        for event in events.values():
+            self._on_event(event)
+
+    def _place(self) -> None:
+        wanting, self._wanting = self._wanting, {}
+        moment = self._moment()
+        touched: dict[str, Worker] = {}
+        for uid, lodging in wanting.items():
+            life = self._lives[uid]
+            assigned = life.assignment
+            template = assigned.template
+            worker = self._pool.choose(assigned.namespace, template, dedicated=lodging is Lodging.DEDICATED)
+            worker.start(template, wire.StartAgent(uid, assigned.name, template.digest, life.restarts))
+            touched[worker.host] = worker
+            self._step(life, Placed(worker.host), moment)
+        for worker in touched.values():
+            worker.flush()
+
+    def _stop(self) -> None:
+        stopping, self._stopping = self._stopping, {}
+        moment = self._moment()
+        for (host, grace_s), uids in stopping.items():
+            worker = self._pool.get(host)
+            if worker is None:
+                continue
+            for uid in worker.stop(uids, grace_s):
+                worker.release(uid)
+                self._tell(worker, uid, StopEnded(), moment)
+
+
+_WORTH_AN_EVENT = frozenset(
+    {"ImportFailed", "StartFailed", "StartTimeout", "ProbeFailed", "Crashed", "Blocked", "NotReady"}
+)
+
+
+def _with_one_more(event: HostEvent) -> HostEvent:
+    return HostEvent(event.type, event.reason, event.message, event.namespace, event.name, event.uid, event.count + 1)
+
+
+class _Alarms:
+    """Wishes to be woken, by uid, on one timer of the event loop.
+
+    Invariant: the timer is set for the earliest wish; a wish that was replaced wakes its uid once too often, which
+    the state machine ignores.
+    """
+
+    def __init__(self, on_due: Callable[[list[str]], None]) -> None:
+        self._on_due = on_due
+        self._heap: list[tuple[float, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, delay_s: float, uid: str) -> None:
+        at = asyncio.get_running_loop().time() + delay_s
+        heapq.heappush(self._heap, (at, uid))
+        if self._heap[0][0] == at:
+            self._arm()
+
+    def close(self) -> None:
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._heap[0][0] + _ALARM_MARGIN_S, self._ring)
+
+    def _ring(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due: list[str] = []
+        while self._heap and self._heap[0][0] <= now:
+            due.append(heapq.heappop(self._heap)[1])
+        if self._heap:
+            self._arm()
+        self._on_due(due)
+
+
+_ALARM_MARGIN_S = 0.005
+"""The loop's clock and the monotonic clock may differ by the loop's resolution; woken early would be woken in vain."""

@@ -1,0 +1,82 @@
+"""What a worker is doing right now, in memory it shares with its node.
+
+The worker writes before and after every step of an agent (a stretch of its code between two points where it yields
+to the event loop). The node reads it when the worker has gone silent: C code that holds the interpreter's lock stops
+every thread of the worker, so only what was written before can tell who it was. Room behind the marks takes the
+stack that the worker's fault handler writes on `STACK_SIGNAL`, which needs no interpreter lock either.
+
+Invariant: `agent` is the uid of the innermost agent whose step runs, empty between steps; `step` differs from one
+step to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import struct
+import tempfile
+
+_MARK = struct.Struct("=Q64s")
+_UID_AT = 8
+_STACK_AT = 4096
+_STACK_BYTES_MAX = 16 * 1024
+
+STACK_SIGNAL = signal.SIGUSR2
+"""The node sends it to a silent worker: write your stack into the marks' file."""
+
+
+def create_file() -> int:
+    """A descriptor of an anonymous file for the marks of one worker; both processes map it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("choregos-marks")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, _STACK_AT)
+    # The fault handler writes at the position of the open file, which both processes share.
+    os.lseek(descriptor, _STACK_AT, os.SEEK_SET)
+    return descriptor
+
+
+class MarksWriter:
+    """The worker's side. `begin` and `end` run tens of thousands of times a second: no checks, no allocation."""
+
+    __slots__ = ("_page", "_step")
+
+    def __init__(self, descriptor: int) -> None:
+        self._page = mmap.mmap(descriptor, _STACK_AT)
+        self._step = 0
+
+    def begin(self, uid: bytes) -> None:
+        self._step += 1
+        _MARK.pack_into(self._page, 0, self._step, uid)
+
+    def end(self) -> None:
+        self._page[_UID_AT] = 0
+
+
+class MarksReader:
+    """The node's side; owns the descriptor."""
+
+    __slots__ = ("_descriptor", "_page")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._page = mmap.mmap(descriptor, _STACK_AT)
+
+    def read(self) -> tuple[int, str]:
+        """(step, uid of the agent whose step it is, empty if none is running)."""
+        step, uid = _MARK.unpack_from(self._page, 0)
+        return step, uid.split(b"\0", 1)[0].decode(errors="replace")
+
+    def stack(self) -> str:
+        """What the worker's fault handler wrote, innermost call first; empty if it wrote nothing."""
+        written = os.pread(self._descriptor, _STACK_BYTES_MAX, _STACK_AT)
+        return written.decode(errors="replace").strip()
+
+    def close(self) -> None:
+        with contextlib.suppress(BufferError):
+            self._page.close()
+        os.close(self._descriptor)

@@ -1,0 +1,216 @@
+"""The worker processes of a node: which exist, and which of them takes an agent.
+
+A worker serves one namespace and one import path, so that two templates whose directories hold modules of the same
+name never meet in one interpreter. Shared workers are spawned as agents come, up to `HostSettings.workers` for each
+namespace and path; the least loaded is chosen. A dedicated worker is spawned for its agent and ends with it. A
+retired worker (its modules are older than their files) takes no new agent and ends with its last one.
+
+Invariant: an agent is a resident of at most one living worker. The pool knows nothing of agents' lives: who was in a
+worker that is gone is for its listener to place again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from choregos.agent.contract import HostSettings
+from choregos.agent.process import Ending, Patience, WorkerProcess, WorkerState
+from choregos.foundation.clock import Clock
+from choregos.foundation.ids import IdSource
+from choregos.foundation.tasks import Tasks
+from choregos.wire.worker import Configure, Start, StartAgent, Stop, Template, ToNode
+
+_FRAME_AGENTS_MAX = 500
+_IDLE_TICKS_MAX = 60
+_HOST_SUFFIX_LENGTH = 10
+_CLOSE_MARGIN_S = 1.0
+_TAKES_AGENTS = (WorkerState.SPAWNING, WorkerState.READY)
+
+Key = tuple[str, tuple[str, ...]]
+"""Namespace and import path."""
+
+
+class PoolListener(Protocol):
+    """What the pool's owner hears, synchronously in the event loop."""
+
+    def on_messages(self, worker: Worker, messages: Sequence[ToNode]) -> None: ...
+
+    def on_output(self, worker: Worker, line: str) -> None: ...
+
+    def on_ended(self, worker: Worker, ending: Ending) -> None:
+        """The worker is gone; its `residents` were in it."""
+
+    def block_timeout_s(self, uid: str) -> float:
+        """How long one step of this agent may take."""
+
+
+class Worker:
+    """A worker process and who lives in it; also what its process tells the pool."""
+
+    def __init__(self, configure: Configure, key: Key, patience: Patience, listener: PoolListener) -> None:
+        self.key = key
+        self.process = WorkerProcess(configure, patience, self)
+        self.retired = False
+        self.residents: set[str] = set()
+        self.idle_ticks = 0
+        self._listener = listener
+        self._known: set[str] = set()  # digests of templates it was sent
+        self._waiting: dict[str, tuple[Template, StartAgent]] = {}  # by uid, until its Hello
+
+    @property
+    def host(self) -> str:
+        return self.process.host
+
+    @property
+    def namespace(self) -> str:
+        return self.key[0]
+
+    @property
+    def dedicated(self) -> bool:
+        return self.process.configure.dedicated
+
+    @property
+    def shareable(self) -> bool:
+        """Whether it may get another agent."""
+        return not (self.retired or self.dedicated) and self.process.state in _TAKES_AGENTS
+
+    def start(self, template: Template, agent: StartAgent) -> None:
+        """Makes the agent a resident; it is sent with the next `flush`."""
+        self.residents.add(agent.uid)
+        self._waiting[agent.uid] = (template, agent)
+
+    def flush(self) -> None:
+        """Sends `Start` frames for those who wait, if the worker has said Hello."""
+        if self.process.state is not WorkerState.READY or not self._waiting:
+            return
+        waiting = list(self._waiting.values())
+        self._waiting = {}
+        for first in range(0, len(waiting), _FRAME_AGENTS_MAX):
+            chunk = waiting[first : first + _FRAME_AGENTS_MAX]
+            fresh = {template.digest: template for template, _ in chunk if template.digest not in self._known}
+            self._known.update(fresh)
+            self.process.send(Start(tuple(fresh.values()), tuple(agent for _, agent in chunk)))
+
+    def stop(self, uids: Sequence[str], grace_s: float) -> list[str]:
+        """Sends `Stop`; returns those that had not been sent yet and so are gone already."""
+        unsent = [uid for uid in uids if self._waiting.pop(uid, None) is not None]
+        sent = tuple(uid for uid in uids if uid not in set(unsent)) if unsent else tuple(uids)
+        if sent:
+            self.process.send(Stop(sent, grace_s))
+        return unsent
+
+    def release(self, uid: str) -> None:
+        """The agent is no longer in the worker."""
+        self.residents.discard(uid)
+        if not self.residents and (self.dedicated or self.retired):
+            self.process.shutdown(0.0)
+
+    def retire(self) -> None:
+        self.retired = True
+        if not self.residents:
+            self.process.shutdown(0.0)
+
+    def on_ready(self, _process: WorkerProcess) -> None:
+        self.flush()
+
+    def on_messages(self, _process: WorkerProcess, messages: Sequence[ToNode]) -> None:
+        self._listener.on_messages(self, messages)
+
+    def on_output(self, _process: WorkerProcess, line: str) -> None:
+        self._listener.on_output(self, line)
+
+
+class Pool:
+    """All workers of a node. Spawned in the background; `close` ends them all."""
+
+    def __init__(self, settings: HostSettings, listener: PoolListener, clock: Clock, ids: IdSource) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._clock = clock
+        self._ids = ids
+        self._tasks = Tasks()
+        self._runs: set[asyncio.Task[None]] = set()
+        self._workers: dict[str, Worker] = {}  # by host
+        self._sharing: dict[Key, list[Worker]] = {}
+        self._patience = Patience(
+            block_timeout_s=listener.block_timeout_s,
+            block_grace_s=settings.block_grace_s,
+            silence_s_max=settings.silence_s_max,
+            hello_s_max=settings.hello_timeout_s,
+        )
+
+    def open(self) -> None:
+        self._tasks.start(self._keep_alive(), "worker signs of life")
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(tuple(self._workers.values()))
+
+    def get(self, host: str) -> Worker | None:
+        return self._workers.get(host)
+
+    def choose(self, namespace: str, template: Template, *, dedicated: bool) -> Worker:
+        """The worker for one more agent; spawns one if there shall be more."""
+        key: Key = (namespace, template.paths)
+        if dedicated:
+            return self._spawn(key, dedicated=True)
+        candidates = [worker for worker in self._sharing.get(key, ()) if worker.shareable]
+        if candidates:
+            least = min(candidates, key=lambda worker: len(worker.residents))
+            if not least.residents or len(candidates) >= self._settings.workers:
+                return least
+        return self._spawn(key, dedicated=False)
+
+    async def close(self, grace_s: float) -> None:
+        """Lets every worker drain for `grace_s` seconds, then kills what is left."""
+        for worker in self:
+            worker.process.shutdown(grace_s)
+        if self._runs:
+            await asyncio.wait(tuple(self._runs), timeout=grace_s + _CLOSE_MARGIN_S)
+        await self._tasks.close()
+
+    def _spawn(self, key: Key, *, dedicated: bool) -> Worker:
+        settings = self._settings
+        configure = Configure(
+            host=f"{settings.node}-{self._ids.suffix(_HOST_SUFFIX_LENGTH)}",
+            node=settings.node,
+            region=settings.region,
+            namespace=key[0],
+            servers=settings.servers,
+            user=settings.user,
+            password=settings.password,
+            max_in_flight=settings.max_in_flight,
+            dedicated=dedicated,
+        )
+        worker = Worker(configure, key, self._patience, self._listener)
+        self._workers[worker.host] = worker
+        if not dedicated:
+            self._sharing.setdefault(key, []).append(worker)
+        run = self._tasks.start(self._run(worker), f"worker {worker.host}")
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        return worker
+
+    async def _run(self, worker: Worker) -> None:
+        ending = await worker.process.run()
+        del self._workers[worker.host]
+        sharing = self._sharing.get(worker.key, [])
+        if worker in sharing:
+            sharing.remove(worker)
+            if not sharing:
+                del self._sharing[worker.key]
+        self._listener.on_ended(worker, ending)
+
+    async def _keep_alive(self) -> None:
+        period_s = self._settings.ping_period_s
+        while True:
+            await self._clock.sleep(period_s)
+            for worker in self:
+                worker.process.tick(period_s)
+                worker.idle_ticks = 0 if worker.residents else worker.idle_ticks + 1
+                if worker.idle_ticks > _IDLE_TICKS_MAX:
+                    worker.retire()

@@ -1,0 +1,314 @@
+"""One worker process, as its node sees it: spawn, talk, signs of life, end.
+
+A worker that does not answer pings is silent. Its marks (`choregos.agent.marks`) tell whether one step of one agent
+lasts all that time: then the agent is to blame once it is over its `block_timeout_s` and a grace in which the
+worker's own watchdog may free it. A worker silent for longer without such a step is replaced with nobody to blame.
+Silence is counted in ticks of the node's own loop, so that a node that was itself suspended accuses nobody.
+
+Invariants: `run` returns the ending once the process is gone and its last output is read; no process of the worker's
+group is left behind then. Which agents live in it is the pool's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from choregos.agent.frames import FrameLink
+from choregos.agent.marks import STACK_SIGNAL, MarksReader, create_file
+from choregos.agent.output import OutputPipe
+from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
+
+_LAST_LINES = 20
+_LAST_OUTPUT_WAIT_S = 0.5
+_STACK_WAIT_S = 0.2
+
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
+
+
+class WorkerState(Enum):
+    SPAWNING = "spawning"  # until its Hello
+    READY = "ready"
+    LEAVING = "leaving"  # told to shut down, or being killed
+    ENDED = "ended"
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """How a worker ended.
+
+    Attributes:
+        message: for people.
+        culprit: uid of the agent that brought it down, empty if none can be named.
+        wanted: the node had told it to shut down.
+        greeted: it had said Hello.
+    """
+
+    message: str
+    culprit: str = ""
+    wanted: bool = False
+    greeted: bool = True
+
+
+class Patience(msgspec.Struct, frozen=True, gc=False):
+    """How long a silent worker is left alone.
+
+    Attributes:
+        block_timeout_s: what an agent of this uid may take for one step.
+        block_grace_s: more time for the worker to free itself.
+        silence_s_max: when no agent can be blamed.
+        hello_s_max: from spawn to Hello.
+    """
+
+    block_timeout_s: Callable[[str], float]
+    block_grace_s: float
+    silence_s_max: float
+    hello_s_max: float
+
+
+class WorkerListener(Protocol):
+    """What a worker's owner hears. All are called synchronously in the event loop."""
+
+    def on_ready(self, worker: WorkerProcess) -> None:
+        """It has said Hello."""
+        ...
+
+    def on_messages(self, worker: WorkerProcess, messages: Sequence[ToNode]) -> None:
+        """Everything else it says, but for pongs."""
+        ...
+
+    def on_output(self, worker: WorkerProcess, line: str) -> None:
+        """It wrote a line to its standard output or error."""
+        ...
+
+
+class WorkerProcess:
+    """One worker; `run` is its whole life, to be made a task by its owner."""
+
+    def __init__(self, configure: Configure, patience: Patience, listener: WorkerListener) -> None:
+        self.configure = configure
+        self.host = configure.host
+        self.state = WorkerState.SPAWNING
+        self.pong: Pong | None = None  # its last
+        self.pid = 0
+        self._patience = patience
+        self._listener = listener
+        self._link: FrameLink[ToNode] = FrameLink(ToNode, self._received, self.kill)
+        self._marks: MarksReader | None = None
+        self._silence = _Silence()
+        self._pings = 0
+        self._pongs = 0
+        self._greeted = False
+        self._wanted = False
+        self._verdict: tuple[str, str] | None = None  # (message, culprit), when the node decided to kill it
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def send(self, message: Any) -> None:
+        """Sends one frame; lost without notice if the worker is gone, which its ending will tell."""
+        self._link.send(message)
+
+    def shutdown(self, grace_s: float) -> None:
+        """Asks it to stop its agents within `grace_s` seconds and to end."""
+        self._wanted = True
+        if self.state is WorkerState.READY:
+            self.state = WorkerState.LEAVING
+            self.send(Shutdown(grace_s))
+        elif self.state is WorkerState.SPAWNING:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it now; that is also what follows when either side closes the socket."""
+        if self.state is not WorkerState.ENDED:
+            self.state = WorkerState.LEAVING
+            if self.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+
+    async def run(self) -> Ending:
+        """From the spawn to the end of the process."""
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        descriptor = create_file()
+        self._marks = MarksReader(descriptor)
+        try:
+            process = await _spawn(theirs.fileno(), descriptor, writing)
+        except OSError as error:
+            ours.close()
+            os.close(reading)
+            return self._ended(f"cannot start a worker process: {error}")
+        finally:
+            theirs.close()
+            os.close(writing)
+        self.pid = process.pid
+        try:
+            status = await self._accompany(process, ours, reading)
+        finally:
+            self._link.close()
+            _kill_group(process.pid)
+        if self._verdict is not None:
+            return self._ended(*self._verdict)
+        return self._ended(self._describe(status), self._crashed(status))
+
+    async def _accompany(self, process: asyncio.subprocess.Process, ours: socket.socket, reading: int) -> int:
+        loop = asyncio.get_running_loop()
+        if self.state is WorkerState.LEAVING:  # while it was being spawned
+            self.kill()
+        pipe, output = await loop.connect_read_pipe(
+            lambda: OutputPipe(self._said), os.fdopen(reading, "rb", buffering=0)
+        )
+        try:
+            await loop.create_unix_connection(lambda: self._link, sock=ours)
+            self._link.send(self.configure)
+            status = await process.wait()
+            _kill_group(process.pid)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_OUTPUT_WAIT_S):
+                    await output.ended.wait()
+        except BaseException:
+            self.kill()
+            await process.wait()
+            raise
+        finally:
+            pipe.close()
+        return status
+
+    def tick(self, period_s: float) -> None:
+        """Once per period of the node's loop: asks for a sign of life, judges its absence."""
+        if self._verdict is not None or self._marks is None or not self.pid:
+            return
+        if self.state is WorkerState.SPAWNING:
+            self._silence.spawning_s += period_s
+            if self._silence.spawning_s > self._patience.hello_s_max:
+                self._condemn(f"not ready {self._silence.spawning_s:.0f} s after its start", "")
+        elif self.state is not WorkerState.ENDED:
+            if self._pongs == self._pings:
+                self._silence = _Silence()
+                self._pings += 1
+                self.send(Ping(self._pings))
+            else:
+                self._judge(period_s)
+
+    def _judge(self, period_s: float) -> None:
+        assert self._marks is not None
+        step, uid = self._marks.read()
+        silence = self._silence
+        silence.seconds += period_s
+        if uid and step == silence.step:
+            silence.step_s += period_s
+            if silence.step_s > self._patience.block_timeout_s(uid) + self._patience.block_grace_s:
+                self._condemn(f"its event loop was blocked for {silence.step_s:.0f} s", uid)
+                return
+        else:
+            silence.step, silence.step_s = step, 0.0
+        if silence.seconds > self._patience.silence_s_max:
+            self._condemn(f"it gave no sign of life for {silence.seconds:.0f} s", uid)
+
+    def _condemn(self, message: str, culprit: str) -> None:
+        """Kills it, after it had a moment to write down where it hangs."""
+        self._verdict = (message, culprit)
+        self.state = WorkerState.LEAVING
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, STACK_SIGNAL if self._greeted else signal.SIGKILL)
+        asyncio.get_running_loop().call_later(_STACK_WAIT_S, self._execute)
+
+    def _execute(self) -> None:
+        if self.state is WorkerState.ENDED or self._marks is None or self._verdict is None:
+            return
+        message, culprit = self._verdict
+        stack = self._marks.stack()
+        self._verdict = (f"{message}\n{stack}" if stack else message, culprit)
+        self.kill()
+
+    def _received(self, messages: Sequence[ToNode]) -> None:
+        others: list[ToNode] = []
+        for message in messages:
+            if isinstance(message, Pong):
+                self.pong = message
+                self._pongs = message.number
+            elif isinstance(message, Hello):
+                self._greeted = True
+                if self.state is WorkerState.SPAWNING:
+                    self.state = WorkerState.READY
+                    self._listener.on_ready(self)
+            else:
+                others.append(message)
+        if others:
+            self._listener.on_messages(self, others)
+
+    def _said(self, line: str) -> None:
+        self._last_lines.append(line)
+        self._listener.on_output(self, line)
+
+    def _crashed(self, status: int) -> str:
+        """Who was running when the process fell; nobody is blamed for a kill from outside."""
+        assert self._marks is not None
+        by_itself = status > 0 or (status < 0 and -status in _CRASHES)
+        return self._marks.read()[1] if by_itself else ""
+
+    def _describe(self, status: int) -> str:
+        if status >= 0:
+            what = f"ended with status {status}"
+        else:
+            what = f"killed by {_signal_name(-status)}"
+            if -status == signal.SIGKILL and not self._wanted:
+                what += " (out of memory, or by hand)"
+        said = "\n".join(self._last_lines)
+        return f"{what}; its last words:\n{said}" if said and status != 0 else what
+
+    def _ended(self, message: str, culprit: str = "") -> Ending:
+        self.state = WorkerState.ENDED
+        if self._marks is not None:
+            self._marks.close()
+            self._marks = None
+        return Ending(message, culprit, self._wanted, self._greeted)
+
+
+class _Silence:
+    """How long a worker has been silent, in seconds of the node's ticks."""
+
+    __slots__ = ("seconds", "spawning_s", "step", "step_s")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.spawning_s = 0.0
+        self.step = -1  # the step it was in at the last tick
+        self.step_s = 0.0  # how long it has been in that one
+
+
+async def _spawn(link: int, marks: int, output: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "choregos.agent.worker",
+        str(link),
+        str(marks),
+        str(os.getpid()),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(link, marks),
+        # A signal typed at the terminal is for the node, which drains; and the group can be killed whole.
+        start_new_session=True,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _kill_group(pid: int) -> None:
+    """What the agents have started themselves must not outlive them."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
