@@ -1,0 +1,174 @@
+"""From an AgentCluster to the AgentSets it asks for. Pure: the fleet's reconciler writes the difference.
+
+Invariant: the same cluster always gives the same sets, with distinct names, in the order of the manifest. Expects an
+object that `validation.validate` has returned.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from choregos.foundation.errors import Invalid
+from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.meta import (
+    AGENTS_FINALIZER,
+    API_VERSION,
+    BASE_PATH_ANNOTATION,
+    CLUSTER_LABEL,
+    DECLARED_REPLICAS_ANNOTATION,
+    DEFAULT_NAMESPACE,
+    LOCAL_REGION,
+    REGION_LABEL,
+    TEMPLATE_LABEL,
+    controlled_by,
+)
+from choregos.resources.names import dns_label
+from choregos.resources.validation import validate
+
+_NOT_IN_TEMPLATE = frozenset({"replicas", "strategy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many agents of one template in one region.
+
+    Attributes:
+        entry: an entry of `spec.agents`, or what stands for it in the second shape.
+        region: empty if the manifest names none.
+    """
+
+    entry: Mapping[str, Any]
+    replicas: int
+    region: str = ""
+
+
+def agent_sets(cluster: ReadOnlyObject) -> list[Object]:
+    """The AgentSets of a cluster in their normal form, without uid and resourceVersion, with an empty status.
+
+    An AgentSet's name is `<cluster>-<template>`, plus `-<region>` if the manifest has regions.
+    """
+    return [validate(AGENTSET, _agent_set(cluster, share)).object for share in shares(cluster["spec"])]
+
+
+def shares(spec: Mapping[str, Any]) -> Iterator[Share]:
+    """Both shapes as one: which templates, how many, where."""
+    if spec.get("agents") is not None:
+        for entry in spec["agents"]:
+            yield Share(entry, entry.get("replicas", 1))
+        return
+    needs: Mapping[str, Any] = spec.get("resource_management") or {}
+    if spec.get("regions") is None:
+        for index, type_name in enumerate(needs):
+            # Shared out evenly; what is left over goes to the first ones.
+            count, rest = divmod(spec.get("replicas") or 0, len(needs))
+            yield Share(_entry(type_name, needs), count + (index < rest))
+        return
+    for region in spec["regions"]:
+        for plural, count in (region.get("agent_distribution") or {}).items():
+            yield Share(_entry(agent_type(plural, needs), needs), count, region["name"])
+
+
+def agent_type(plural: str, known: Mapping[str, Any]) -> str:
+    """The type that a key of `agent_distribution` counts: `conversation_agents` is `conversation_agent`.
+
+    A key that is a type of `known` itself stays as it is, so a type may end in `s`.
+    """
+    if plural in known:
+        return plural
+    if plural.endswith("ies") and len(plural) > 4:
+        return f"{plural[:-3]}y"
+    if plural.endswith("sses"):
+        return plural[:-2]
+    if plural.endswith("s") and not plural.endswith("ss") and len(plural) > 1:
+        return plural[:-1]
+    return plural
+
+
+def set_name(cluster: str, template: str, region: str = "") -> str:
+    """`support-conversation`, or `support-conversation-us-east`."""
+    return "-".join(dns_label(part) for part in (cluster, template, region) if part)
+
+
+def _entry(type_name: str, needs: Mapping[str, Any]) -> dict[str, Any]:
+    resources = needs.get(type_name)
+    return {"name": type_name} if resources is None else {"name": type_name, "resources": resources}
+
+
+def _agent_set(cluster: ReadOnlyObject, share: Share) -> Object:
+    metadata = cluster["metadata"]
+    template = _template(cluster, share.entry)
+    spec = {
+        "replicas": share.replicas,
+        "region": share.region or LOCAL_REGION,
+        "cluster": metadata["name"],
+        "template": template,
+    }
+    if share.entry.get("strategy"):
+        spec["strategy"] = share.entry["strategy"]
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AgentSet",
+        "metadata": {
+            "name": set_name(metadata["name"], share.entry["name"], share.region),
+            "namespace": metadata.get("namespace", DEFAULT_NAMESPACE),
+            "labels": {
+                CLUSTER_LABEL: metadata["name"],
+                TEMPLATE_LABEL: share.entry["name"],
+                REGION_LABEL: spec["region"],
+            },
+            "annotations": {DECLARED_REPLICAS_ANNOTATION: str(share.replicas)},
+            "ownerReferences": [controlled_by(cluster)],
+            "finalizers": [AGENTS_FINALIZER],
+        },
+        "spec": spec,
+    }
+
+
+def _template(cluster: ReadOnlyObject, entry: Mapping[str, Any]) -> dict[str, Any]:
+    template = {key: value for key, value in entry.items() if key not in _NOT_IN_TEMPLATE}
+    # In the template, because labels of agents must travel with it to the instance plane.
+    template["labels"] = {
+        **(entry.get("labels") or {}),
+        CLUSTER_LABEL: cluster["metadata"]["name"],
+        TEMPLATE_LABEL: entry["name"],
+    }
+    folder = (cluster["metadata"].get("annotations") or {}).get(BASE_PATH_ANNOTATION)
+    runtime = entry.get("runtime") or {}
+    if folder and runtime.get("path"):
+        template["runtime"] = {**runtime, "path": posixpath.normpath(posixpath.join(folder, runtime["path"]))}
+    return template
+
+
+def updated_set(existing: ReadOnlyObject, desired: ReadOnlyObject) -> Object:
+    """`existing` with what its cluster declares now; equal to `existing` when that is nothing new.
+
+    Keeps status, foreign labels and annotations, and a count that somebody gave the set itself (`kubectl scale`) for
+    as long as the cluster declares the same count as before.
+    """
+    before, after = existing["metadata"], desired["metadata"]
+    annotations_before = before.get("annotations") or {}
+    declared = after["annotations"][DECLARED_REPLICAS_ANNOTATION]
+    spec = {**existing["spec"], **desired["spec"]}
+    if _normal(existing)["spec"]["template"] == spec["template"]:
+        # Stored before a field with a default was added: another text, the same template. Nothing need be replaced.
+        spec["template"] = existing["spec"]["template"]
+    if annotations_before.get(DECLARED_REPLICAS_ANNOTATION) == declared:
+        spec["replicas"] = existing["spec"]["replicas"]
+    metadata = {
+        **before,
+        "labels": {**(before.get("labels") or {}), **after["labels"]},
+        "annotations": {**annotations_before, **after["annotations"]},
+        "ownerReferences": after["ownerReferences"],
+    }
+    return {**existing, "metadata": metadata, "spec": spec}
+
+
+def _normal(agent_set: ReadOnlyObject) -> Object:
+    try:
+        return validate(AGENTSET, agent_set).object
+    except Invalid:
+        return dict(agent_set)

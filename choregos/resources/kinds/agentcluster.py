@@ -1,0 +1,186 @@
+"""AgentCluster: what a person declares. Two published shapes, one model.
+
+Shape one lists templates in `spec.agents`, each with its count. Shape two counts agent types per region
+(`spec.regions[].agent_distribution`) and gives their needs in `spec.resource_management`; its field names are
+snake_case because the published manifests are. `expansion` turns either into AgentSets.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from choregos.resources.columns import AGE, NAME, condition_message, condition_reason
+from choregos.resources.kind import Column, Kind, ReadOnlyObject
+from choregos.resources.kinds.agentcluster_rules import advice, rules
+from choregos.resources.kinds.parts import (
+    Condition,
+    Count,
+    Part,
+    Percent,
+    Replicas,
+    Resource,
+    SnakePart,
+    Word,
+)
+from choregos.resources.kinds.template import Resources, Strategy, Template
+from choregos.resources.meta import GROUP
+
+
+class Level(Part):
+    """One level of the orchestrator."""
+
+    name: Word
+    """Name of the level."""
+    scope: Literal["global", "node", "agent-group"]
+    """What one instance of the level looks after: the fleet (`global`), a node, or a group of agents."""
+    responsibilities: list[Word] = Field(default_factory=list, max_length=64)
+    """What the level does, in words of the manifest's author."""
+
+
+class Orchestrator(Part):
+    """The levels of control over the agents. Stored and validated; the levels are fixed so far and this does not
+    change them."""
+
+    type: Literal["hierarchical"]
+    """Only `hierarchical` so far: each level looks after the next."""
+    levels: list[Level] = Field(default_factory=list, max_length=16)
+    """Levels, from the top."""
+
+
+class ClusterTemplate(Template):
+    """One kind of agent and how many of it."""
+
+    replicas: Replicas = 1
+    """How many agents. Default 1."""
+    strategy: Strategy = Field(default_factory=Strategy)
+    """How agents are replaced when their template changes."""
+
+
+class RegionShare(SnakePart):
+    """How many agents of each type run in one region."""
+
+    name: Word
+    """Name of the region."""
+    agent_distribution: dict[Word, Replicas] = Field(default_factory=dict, max_length=1000)
+    """Count per agent type. The keys are plurals of the types: `conversation_agents: 3000` asks for three thousand of
+    `conversation_agent`."""
+
+
+class AutoScaling(SnakePart):
+    """How the number of agents follows the load. Stored and validated; nothing acts on it yet."""
+
+    enabled: bool = False
+    """Whether to scale at all. Default false."""
+    min_replicas: Replicas | None = None
+    """Fewest agents."""
+    max_replicas: Replicas | None = None
+    """Most agents."""
+    target_utilization: Percent | None = None
+    """Utilization to aim at: `70%`."""
+    scale_up_threshold: Percent | None = None
+    """Utilization above which agents are added: `80%`."""
+    scale_down_threshold: Percent | None = None
+    """Utilization below which agents are removed: `50%`."""
+
+
+class AgentClusterSpec(Part):
+    """What agents there shall be. Either `agents`, or `resource_management` with `regions` or `replicas`."""
+
+    orchestrator: Orchestrator | None = None
+    """The levels of control over the agents."""
+    agents: list[ClusterTemplate] | None = Field(default=None, max_length=1000)
+    """Agent templates with a count each (first shape)."""
+    replicas: Replicas | None = None
+    """Agents in all (second shape). Without `regions` they are shared out evenly among the types of
+    `resource_management`; with `regions` the distributions count, and this is what they should add up to."""
+    regions: list[RegionShare] | None = Field(default=None, max_length=256)
+    """Agents per region and type (second shape)."""
+    auto_scaling: Annotated[AutoScaling | None, Field(alias="auto_scaling")] = None
+    """How the number of agents follows the load (second shape)."""
+    resource_management: Annotated[
+        dict[Word, Resources] | None, Field(alias="resource_management", max_length=1000)
+    ] = None
+    """What one agent of each type needs (second shape). The keys are the types: `conversation_agent`."""
+
+
+class SetSummary(Part):
+    """One AgentSet of the cluster."""
+
+    name: str
+    """Name of the AgentSet."""
+    region: str = ""
+    """Region it runs in."""
+    replicas: Count = 0
+    """Agents it shall have."""
+    ready_replicas: Count = 0
+    """Agents of it that take calls."""
+
+
+class AgentClusterStatus(Part):
+    """What agents there are."""
+
+    agents: Count = 0
+    """Agents the cluster's sets shall have."""
+    ready_agents: Count = 0
+    """Agents that take calls."""
+    sets: list[SetSummary] = Field(default_factory=list)
+    """The cluster's AgentSets."""
+    observed_generation: Count = 0
+    """The metadata.generation this status speaks of."""
+    conditions: list[Condition] = Field(default_factory=list)
+    """`Ready`: every declared agent takes calls. `Progressing`: agents are being started, replaced or removed."""
+
+
+class AgentCluster(Resource):
+    """A fleet of agents: templates with counts, or types with counts per region. choregos keeps that many running."""
+
+    spec: AgentClusterSpec
+    """What agents there shall be."""
+    status: AgentClusterStatus = Field(default_factory=AgentClusterStatus)
+    """What agents there are. Written by choregos."""
+
+
+def _ready(obj: ReadOnlyObject, now_ms: int) -> str:
+    status = obj.get("status") or {}
+    return f"{status.get('readyAgents', 0)}/{status.get('agents', 0)}"
+
+
+def _agents(obj: ReadOnlyObject, now_ms: int) -> int:
+    return int((obj.get("status") or {}).get("agents", 0))
+
+
+def _sets(obj: ReadOnlyObject, now_ms: int) -> int:
+    return len((obj.get("status") or {}).get("sets") or ())
+
+
+def _regions(obj: ReadOnlyObject, now_ms: int) -> str:
+    sets = (obj.get("status") or {}).get("sets") or ()
+    return ",".join(sorted({entry["region"] for entry in sets if entry.get("region")}))
+
+
+AGENTCLUSTER = Kind(
+    group=GROUP,
+    version="v1",
+    kind="AgentCluster",
+    plural="agentclusters",
+    singular="agentcluster",
+    namespaced=True,
+    model=AgentCluster,
+    short_names=("ac",),
+    categories=("all", "choregos"),
+    aliases=(("", "v1"),),
+    columns=(
+        NAME,
+        Column("Ready", _ready, description="Agents that take calls, of those declared."),
+        Column("Agents", _agents, type="integer", description="Agents declared."),
+        Column("Sets", _sets, type="integer", description="AgentSets the cluster consists of."),
+        Column("Status", condition_reason("Ready"), description="Reason of the Ready condition."),
+        AGE,
+        Column("Regions", _regions, wide=True, description="Regions the agents run in."),
+        Column("Message", condition_message("Ready"), wide=True, description="Message of the Ready condition."),
+    ),
+    rules=rules,
+    advice=advice,
+)

@@ -1,0 +1,122 @@
+"""AgentSet: so many agents of one template in one region. Owned by an AgentCluster, or made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from choregos.foundation.errors import FieldError
+from choregos.resources import names
+from choregos.resources.columns import AGE, NAME, joined, path
+from choregos.resources.kind import Column, Kind, ReadOnlyObject, ScalePaths
+from choregos.resources.kinds.parts import Condition, Count, Part, Replicas, Resource, Word
+from choregos.resources.kinds.template import Strategy, Template
+from choregos.resources.kinds.template_rules import mapping, strategy_faults, template_faults
+from choregos.resources.meta import GROUP, LOCAL_REGION
+
+
+class AgentSetSpec(Part):
+    """What agents there shall be."""
+
+    replicas: Replicas = 1
+    """How many agents. Default 1. What `kubectl scale` changes."""
+    region: Word = LOCAL_REGION
+    """Region the agents run in. Default `local`. Cannot be changed."""
+    cluster: Word | None = None
+    """Name of the AgentCluster this set belongs to. Cannot be changed."""
+    template: Template
+    """What each agent is made from. A change replaces the agents one after another, as `strategy` says."""
+    strategy: Strategy = Field(default_factory=Strategy)
+    """How agents are replaced when the template changes."""
+
+
+class AgentSetStatus(Part):
+    """What agents there are."""
+
+    replicas: Count = 0
+    """Agents that exist and are not being removed."""
+    ready_replicas: Count = 0
+    """Agents that take calls."""
+    updated_replicas: Count = 0
+    """Agents made from the template as it is now."""
+    available_replicas: Count = 0
+    """Agents made from the template as it is now that take calls."""
+    pending_replicas: Count = 0
+    """Agents that no node has room for."""
+    selector: str = ""
+    """Label selector of the agents, as text."""
+    observed_generation: Count = 0
+    """The metadata.generation this status speaks of."""
+    template_digest: str = ""
+    """Digest of the template as it is now."""
+    conditions: list[Condition] = Field(default_factory=list)
+    """`Ready`: every agent takes calls. `Progressing`: agents are being started, replaced or removed.
+    `RegionReady`: the region has a leader that looks after this set."""
+
+
+class AgentSet(Resource):
+    """So many agents of one template in one region. Usually made by choregos from an AgentCluster."""
+
+    spec: AgentSetSpec
+    """What agents there shall be."""
+    status: AgentSetStatus = Field(default_factory=AgentSetStatus)
+    """What agents there are. Written by choregos."""
+
+
+def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
+    name = mapping(obj.get("metadata")).get("name")
+    if isinstance(name, str):
+        if len(name) > names.SET_NAME_LENGTH_MAX:
+            message = (
+                f"has {len(name)} characters, at most {names.SET_NAME_LENGTH_MAX} leave room for the agent's number"
+            )
+            yield FieldError("metadata.name", message)
+        elif fault := names.label_fault(name):
+            yield FieldError("metadata.name", fault)
+    spec = mapping(obj.get("spec"))
+    yield from template_faults(mapping(spec.get("template")), "spec.template")
+    yield from strategy_faults(spec.get("strategy"), "spec.strategy")
+
+
+AGENTSET = Kind(
+    group=GROUP,
+    version="v1",
+    kind="AgentSet",
+    plural="agentsets",
+    singular="agentset",
+    namespaced=True,
+    model=AgentSet,
+    short_names=("as",),
+    categories=("all", "choregos"),
+    columns=(
+        NAME,
+        Column("Desired", path("spec", "replicas", default=0), type="integer", description="Agents declared."),
+        Column("Ready", path("status", "readyReplicas", default=0), type="integer", description="Agents taking calls."),
+        Column(
+            "Up-To-Date",
+            path("status", "updatedReplicas", default=0),
+            type="integer",
+            description="Agents made from the template as it is now.",
+        ),
+        Column(
+            "Available",
+            path("status", "availableReplicas", default=0),
+            type="integer",
+            description="Agents made from the template as it is now that take calls.",
+        ),
+        Column(
+            "Pending",
+            path("status", "pendingReplicas", default=0),
+            type="integer",
+            description="Agents that no node has room for.",
+        ),
+        Column("Region", path("spec", "region"), description="Region the agents run in."),
+        AGE,
+        Column("Capabilities", joined("spec", "template", "capabilities"), wide=True, description="What they can do."),
+        Column("Selector", path("status", "selector"), wide=True, description="Label selector of the agents."),
+    ),
+    scale=ScalePaths(),
+    rules=rules,
+    immutable=("spec.region", "spec.cluster"),
+)

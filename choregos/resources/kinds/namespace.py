@@ -1,0 +1,65 @@
+"""Namespace (core/v1): a scope for names. Agents of one namespace never share a process with those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from choregos.foundation.errors import FieldError
+from choregos.resources import names
+from choregos.resources.columns import AGE, NAME
+from choregos.resources.kind import Column, Kind, ReadOnlyObject
+from choregos.resources.kinds.parts import Condition, Part, Resource
+
+
+class NamespaceSpec(Part):
+    """How the namespace shall be."""
+
+    finalizers: list[str] | None = None
+    """What must be done before the namespace disappears."""
+
+
+class NamespaceStatus(Part):
+    """How the namespace is."""
+
+    phase: str = Field(default="Active", pattern="^(Active|Terminating)$")
+    """`Active`, or `Terminating` while its contents are being removed."""
+    conditions: list[Condition] | None = None
+    """What holds up its removal."""
+
+
+class Namespace(Resource):
+    """A scope for names: two teams may use the same name in two namespaces."""
+
+    spec: NamespaceSpec = Field(default_factory=NamespaceSpec)
+    """How the namespace shall be."""
+    status: NamespaceStatus = Field(default_factory=NamespaceStatus)
+    """How the namespace is."""
+
+
+def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
+    metadata = obj.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if isinstance(name, str) and (fault := names.label_fault(name)):
+        yield FieldError("metadata.name", fault)
+
+
+def _status(obj: ReadOnlyObject, now_ms: int) -> str:
+    deleting = obj["metadata"].get("deletionTimestamp")
+    return "Terminating" if deleting else (obj.get("status") or {}).get("phase", "Active")
+
+
+NAMESPACE = Kind(
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    singular="namespace",
+    namespaced=False,
+    model=Namespace,
+    short_names=("ns",),
+    columns=(NAME, Column("Status", _status, description="Active or Terminating."), AGE),
+    verbs=frozenset({"get", "list", "watch", "create", "update", "patch", "delete"}),
+    rules=rules,
+)

@@ -1,0 +1,200 @@
+"""What the models of all kinds share: how they validate, metadata, conditions, and the scalar types.
+
+The docstring of a field is its description in the OpenAPI schema, so `kubectl explain` prints it. Fields are declared
+in Python's spelling and read and written in JSON's (`start_timeout_seconds`, `startTimeoutSeconds`).
+
+Invariants: a null is the same as an absent field, as in Kubernetes; an unknown field is an error here, which
+`validation` turns into a report; a dump without None is the normal form.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from choregos.resources import names, percent, quantity
+
+INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+
+
+class Part(BaseModel):
+    """A part of an object whose fields are written in camelCase."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+        regex_engine="rust-regex",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if isinstance(value, dict) and None in value.values():
+            return {key: entry for key, entry in value.items() if entry is not None}
+        return value
+
+
+class SnakePart(Part):
+    """A part whose fields are written in snake_case, as the published manifests do."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+
+T = TypeVar("T")
+
+
+def _checked(fault: Any) -> AfterValidator:
+    """A validator from a function that returns what is wrong, or an empty string."""
+
+    def check(value: T) -> T:
+        message = fault(value)
+        if message:
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _whole_seconds(value: Any) -> Any:
+    # 10.0 and 10 are the same duration and must not be two templates.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _canonical_amount(value: Any) -> Any:
+    text = quantity.canonical(value)
+    if quantity.parse(text) < 0:
+        raise ValueError(f"expected a quantity of at least 0, found {value}")
+    return text
+
+
+def _canonical_memory(value: Any) -> Any:
+    text = _canonical_amount(value)
+    if quantity.parse(text) % 1000:
+        raise ValueError(f"{value!r} is a fraction of a byte; m is a thousandth, M and Mi are millions")
+    return text
+
+
+Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(INT_OR_STRING)]
+MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(INT_OR_STRING)]
+Percent = Annotated[
+    str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING | {"pattern": "^[0-9]{1,3}%$"})
+]
+CountOrPercent = Annotated[
+    int | str, BeforeValidator(percent.canonical_count_or_percent), WithJsonSchema(INT_OR_STRING)
+]
+_NUMBER = {"type": "number"}
+Seconds = Annotated[
+    int | float, BeforeValidator(_whole_seconds), Field(gt=0, le=86_400), WithJsonSchema(_NUMBER | {"maximum": 86400})
+]
+SecondsOrZero = Annotated[
+    int | float,
+    BeforeValidator(_whole_seconds),
+    Field(ge=0, le=86_400),
+    WithJsonSchema(_NUMBER | {"minimum": 0, "maximum": 86400}),
+]
+Count = Annotated[int, Field(ge=0)]
+Replicas = Annotated[int, Field(ge=0, le=1_000_000)]
+DnsLabel = Annotated[str, _checked(names.label_fault)]
+DnsSubdomain = Annotated[str, _checked(names.subdomain_fault)]
+Word = Annotated[str, _checked(names.word_fault)]
+LabelValue = Annotated[str, _checked(names.label_value_fault)]
+Qualified = Annotated[str, _checked(names.qualified_fault)]
+EnvironmentName = Annotated[str, _checked(names.environment_fault)]
+Labels = dict[Qualified, LabelValue]
+FreeForm = Annotated[
+    dict[str, JsonValue], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+]
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class OwnerReference(Part):
+    """An object that this one belongs to and is deleted with."""
+
+    api_version: str
+    """API version of the owner."""
+    kind: str
+    """Kind of the owner."""
+    name: str
+    """Name of the owner."""
+    uid: str
+    """UID of the owner."""
+    controller: bool | None = None
+    """Whether the owner manages this object. At most one owner does."""
+    block_owner_deletion: bool | None = None
+    """Whether foreground deletion of the owner waits for this object."""
+
+
+class ObjectMeta(Part):
+    """Standard metadata of an object, as in Kubernetes."""
+
+    name: DnsSubdomain | None = None
+    """Unique within the namespace, for this kind. Cannot be changed."""
+    generate_name: str | None = None
+    """Prefix from which the server makes a unique name when `name` is not given."""
+    namespace: DnsLabel | None = None
+    """The namespace the name is unique in. Cannot be changed."""
+    uid: str | None = None
+    """Unique over all time. Set by the server."""
+    resource_version: str | None = None
+    """Version of the object as stored: the sequence of its record in the log. Opaque; compare for equality only."""
+    generation: int | None = None
+    """Raised by the server each time the desired state (spec) changes."""
+    creation_timestamp: Time | None = None
+    """When the object was created. Set by the server."""
+    deletion_timestamp: Time | None = None
+    """When its deletion was asked for. The object stays until its finalizers are gone."""
+    deletion_grace_period_seconds: int | None = None
+    """Seconds it may take to end by itself once its deletion was asked for."""
+    labels: Labels | None = None
+    """Keys and values to select objects by."""
+    annotations: dict[Qualified, str] | None = None
+    """Keys and values for tools and people; nothing selects by them."""
+    owner_references: list[OwnerReference] | None = None
+    """Objects that this one is deleted with."""
+    finalizers: list[Qualified] | None = None
+    """What must be done before the object disappears; whoever did its part removes its entry."""
+    managed_fields: list[FreeForm] | None = None
+    """Which fields were set by whom, for server-side apply."""
+    self_link: str | None = None
+    """Not used; accepted because old manifests carry it."""
+
+
+class Condition(Part):
+    """One aspect of the state of an object."""
+
+    type: Qualified
+    """What is judged, in CamelCase: `Ready`."""
+    status: str = Field(pattern="^(True|False|Unknown)$")
+    """`True`, `False` or `Unknown`."""
+    reason: str = ""
+    """Why, as one CamelCase word that programs can rely on."""
+    message: str = ""
+    """Why, for people."""
+    last_transition_time: Time | None = None
+    """When the status last changed."""
+    observed_generation: int | None = None
+    """The metadata.generation that was judged."""
+
+
+class Resource(Part):
+    """A whole object."""
+
+    api_version: str
+    """API group and version of this object's schema."""
+    kind: str
+    """Kind of this object."""
+    metadata: ObjectMeta
+    """Standard metadata of the object."""

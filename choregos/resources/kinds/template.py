@@ -1,0 +1,144 @@
+"""What an agent is made from: the template in an AgentCluster and in an AgentSet.
+
+Defaults are filled when the manifest is stored, so that a template is complete wherever it is read, and its digest
+names all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from choregos.resources.kinds.parts import (
+    Count,
+    CountOrPercent,
+    EnvironmentName,
+    FreeForm,
+    Labels,
+    LabelValue,
+    MemoryQuantity,
+    Part,
+    Qualified,
+    Quantity,
+    Seconds,
+    SecondsOrZero,
+    Word,
+)
+
+DEFAULT_CPU = "10m"
+DEFAULT_MEMORY = "16Mi"
+
+
+class Resources(Part):
+    """What one agent needs of its node. The scheduler places it only where this much is left."""
+
+    cpu: Quantity = DEFAULT_CPU
+    """Processor cores. `500m` is half a core, `2` is two. An idle agent needs next to nothing: the default is `10m`."""
+    memory: MemoryQuantity = DEFAULT_MEMORY
+    """Bytes of memory. `64Mi`, `4Gi`. Default `16Mi`."""
+    gpu: Quantity = "0"
+    """Graphics processors. `1` is a whole one, `500m` shares one with others. Default `0`."""
+
+
+class Runtime(Part):
+    """Where the agent's code is. Without it the template's name is looked up among the entry points of the group
+    `choregos.agents` that the installed Python packages declare."""
+
+    python: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*$")
+    """A Python class as `module:Class`, for example `support_agents.conversation:Conversation`."""
+    path: str | None = Field(default=None, min_length=1)
+    """Directory put first on the import path. A relative one is relative to the manifest's folder, which
+    `choregos apply` makes absolute; kubectl does not, so give it an absolute path."""
+
+
+class Probe(Part):
+    """A method of the agent that is asked regularly. It passes unless it raises, returns False, or takes too long."""
+
+    method: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the method. It takes no arguments."""
+    period_seconds: Seconds = 10
+    """Seconds from one probe to the next. Default 10."""
+    timeout_seconds: Seconds = 1
+    """Seconds after which a probe without an answer has failed. Default 1."""
+    failure_threshold: int = Field(default=3, ge=1, le=100)
+    """Failures in a row after which the verdict falls. Default 3."""
+    initial_delay_seconds: SecondsOrZero = 0
+    """Seconds from the start of the agent to its first probe. Default 0."""
+
+
+class Probes(Part):
+    """How the agent is asked whether it is well."""
+
+    liveness: Probe | None = None
+    """When it fails the agent is started again. Without it an agent lives while its worker does."""
+    readiness: Probe | None = None
+    """While it fails the agent gets no calls. Without it an agent is ready once `on_start` has returned."""
+
+
+class Toleration(Part):
+    """A taint of a node that does not keep this agent away."""
+
+    key: Qualified | None = None
+    """Key of the taint. Without one, and with operator `Exists`, every taint is tolerated."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """`Equal` compares the value, `Exists` does not. Default `Equal`."""
+    value: LabelValue | None = None
+    """Value of the taint, for `Equal`."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; without one every effect is tolerated."""
+    toleration_seconds: Count | None = None
+    """For `NoExecute`: seconds the agent may stay. Without it, for ever."""
+
+
+class Placement(Part):
+    """On which nodes the agent may run."""
+
+    node_selector: Labels | None = None
+    """Labels a node must have."""
+    tolerations: list[Toleration] | None = Field(default=None, max_length=64)
+    """Taints that do not keep the agent away."""
+
+
+class Strategy(Part):
+    """How agents are replaced when their template changes."""
+
+    max_surge: CountOrPercent = "25%"
+    """How many more agents than declared may exist meanwhile: a count, or a percentage, rounded up. Default `25%`."""
+    max_unavailable: CountOrPercent = "25%"
+    """How many agents fewer than declared may be ready meanwhile: a count, or a percentage, rounded down.
+    Default `25%`. Not 0 together with maxSurge, or nothing could move."""
+
+
+class Template(Part):
+    """One kind of agent: its code, needs and limits."""
+
+    name: Word
+    """Name of the template. Its agents are named after it, in lower case and with `-` for `_`."""
+    labels: Labels | None = None
+    """Labels of the agents, for label selectors."""
+    resources: Resources = Field(default_factory=Resources)
+    """What one agent needs of its node."""
+    capabilities: list[Word] | None = Field(default=None, max_length=256)
+    """What the agents can do, for callers that ask for a capability and not for a name. Without it, what the class
+    declares."""
+    runtime: Runtime | None = None
+    """Where the agent's code is. Without it the template's name is looked up among the entry points of the group
+    `choregos.agents`."""
+    isolation: Literal["shared", "dedicated"] = "shared"
+    """`shared`: many agents of the namespace in one worker process. `dedicated`: a process of its own.
+    Default `shared`."""
+    env: dict[EnvironmentName, str] | None = None
+    """Variables for the agent, as `self.env`; a dedicated worker also has them in its environment."""
+    settings: FreeForm | None = None
+    """Free-form settings, handed to the agent as `self.settings`."""
+    probes: Probes | None = None
+    """How the agent is asked whether it is well."""
+    start_timeout_seconds: Seconds = 60
+    """Seconds `on_start` may take. Default 60."""
+    block_timeout_seconds: Seconds = 10
+    """Seconds a method may keep the event loop from the agent's neighbours before it is interrupted. Default 10."""
+    termination_grace_period_seconds: SecondsOrZero = 30
+    """Seconds an agent may take to finish its calls and run `on_stop` before it is ended. Default 30."""
+    placement: Placement | None = None
+    """On which nodes the agent may run."""

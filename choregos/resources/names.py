@@ -1,0 +1,76 @@
+"""Names: which are valid where, and how valid ones are made.
+
+Syntax after RFC 1123 as Kubernetes reads it (`k8s.io/apimachinery/pkg/util/validation`), labels and annotations
+after its "Labels and Selectors". `*_fault` functions return what is wrong with a name, or an empty string.
+"""
+
+from __future__ import annotations
+
+import re
+
+LABEL_LENGTH_MAX = 63
+SUBDOMAIN_LENGTH_MAX = 253
+SET_NAME_LENGTH_MAX = LABEL_LENGTH_MAX - len("-9999999")
+"""An agent is named `<set>-<ordinal>`; this leaves room for ten million ordinals, so that no scaling up can fail."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_ENVIRONMENT = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
+
+
+def label_fault(name: str) -> str:
+    """DNS-1123 label: `support-conversation`."""
+    if len(name) > LABEL_LENGTH_MAX:
+        return f"{name!r} has {len(name)} characters, at most {LABEL_LENGTH_MAX} are allowed"
+    if not _DNS_LABEL.fullmatch(name):
+        return f"{name!r} must be lower-case letters, digits and '-', and begin and end with a letter or digit"
+    return ""
+
+
+def subdomain_fault(name: str) -> str:
+    """DNS-1123 subdomain: `node-1.rack-7.example`."""
+    if len(name) > SUBDOMAIN_LENGTH_MAX:
+        return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
+    if not _DNS_SUBDOMAIN.fullmatch(name):
+        return f"{name!r} must be lower-case letters, digits, '-' and '.', and begin and end with a letter or digit"
+    return ""
+
+
+def word_fault(name: str) -> str:
+    """Template, capability and resource names, and label values: `natural_language_processing`, `nlp.v2`."""
+    if len(name) > LABEL_LENGTH_MAX:
+        return f"{name[:20]!r}… has {len(name)} characters, at most {LABEL_LENGTH_MAX} are allowed"
+    if not _WORD.fullmatch(name):
+        return f"{name!r} must be letters, digits, '-', '_' and '.', and begin and end with a letter or digit"
+    return ""
+
+
+def label_value_fault(value: str) -> str:
+    return word_fault(value) if value else ""
+
+
+def qualified_fault(name: str) -> str:
+    """Keys of labels and annotations, finalizers, condition types: `tier`, `choregos.dev/set`."""
+    prefix, slash, word = name.rpartition("/")
+    if slash:
+        fault = "its prefix is empty" if not prefix else subdomain_fault(prefix)
+        if fault:
+            return f"{name!r}: {fault}"
+    return word_fault(word)
+
+
+def environment_fault(name: str) -> str:
+    """Names of environment variables."""
+    if not _ENVIRONMENT.fullmatch(name):
+        return f"{name!r} must be letters, digits, '_', '-' and '.', and not begin with a digit"
+    return ""
+
+
+def dns_label(text: str) -> str:
+    """The DNS-1123 form of a template, type or region name: `nlp_agent` becomes `nlp-agent`. May exceed 63 characters.
+
+    Different texts can have the same form; validation refuses two templates of which that is true.
+    """
+    return _NOT_IN_LABEL.sub("-", text.lower()).strip("-")

@@ -1,0 +1,59 @@
+"""The kinds that are served, and how to find one. The only list of kinds in the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from choregos.resources.kind import Kind
+from choregos.resources.kinds.agent import AGENT
+from choregos.resources.kinds.agentcall import AGENTCALL
+from choregos.resources.kinds.agentcluster import AGENTCLUSTER
+from choregos.resources.kinds.agentnode import AGENTNODE
+from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.event import EVENT
+from choregos.resources.kinds.namespace import NAMESPACE
+
+KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT)
+
+GroupVersion = tuple[str, str]
+"""(group, version); the core group is empty."""
+
+
+def group_versions(kind: Kind) -> tuple[GroupVersion, ...]:
+    """Where a kind is served, the canonical place first."""
+    return ((kind.group, kind.version), *kind.aliases)
+
+
+def _served() -> Mapping[GroupVersion, tuple[Kind, ...]]:
+    result: dict[GroupVersion, tuple[Kind, ...]] = {}
+    for kind in KINDS:
+        for place in group_versions(kind):
+            result[place] = (*result.get(place, ()), kind)
+    return MappingProxyType(result)
+
+
+SERVED: Mapping[GroupVersion, tuple[Kind, ...]] = _served()
+"""The kinds of each group and version, those that are only accepted there included."""
+
+
+def by_plural(group: str, version: str, plural: str) -> Kind | None:
+    """The kind served as `/apis/<group>/<version>/…/<plural>` (`/api/<version>` for the core group)."""
+    return next((kind for kind in SERVED.get((group, version), ()) if kind.plural == plural), None)
+
+
+def by_kind(api_version: str, name: str) -> Kind | None:
+    """The kind that an object with this apiVersion and kind is of."""
+    group, _, version = api_version.rpartition("/")
+    return next((kind for kind in SERVED.get((group, version), ()) if kind.kind == name), None)
+
+
+def by_resource(plural: str) -> Kind | None:
+    """The kind with this plural, which is unique among all groups: it is a token of the store's subjects."""
+    return next((kind for kind in KINDS if kind.plural == plural), None)
+
+
+def by_word(word: str) -> Kind | None:
+    """The kind a person means: plural, singular, short name or kind, in any case."""
+    lower = word.lower()
+    return next((kind for kind in KINDS if lower in {kind.plural, kind.singular, *kind.short_names}), None)

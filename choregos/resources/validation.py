@@ -1,0 +1,197 @@
+"""Is this object right? All faults at once, each with its path; and the object in its normal form.
+
+Owns the way from input to `Validated`: types and defaults by the kind's model, cross-field faults by its rules, then
+what holds for every kind (names, scope, immutable fields). Invariant: a validated object validates to itself.
+
+It does not decide what to do about unknown fields: they are reported and left out, and the API server is strict,
+warns or says nothing, as the client asked.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from choregos.foundation.errors import FieldError, Invalid
+from choregos.resources.kind import Kind, Object, ReadOnlyObject
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SHOWN_LENGTH_MAX = 80
+_FIELD_ERRORS_MAX = 200
+"""More faults than this help nobody; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """
+    Attributes:
+        object: defaults filled, quantities canonical, unknown fields and nulls left out. Shares nothing with the input.
+        warnings: for the person, in the manifest's terms.
+        unknown_fields: paths of what the kind does not know.
+    """
+
+    object: Object
+    warnings: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
+
+
+def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None = None) -> Validated:
+    """Checks and completes an object.
+
+    Args:
+        obj: as decoded from JSON or YAML; not changed. apiVersion and kind may be missing.
+        previous: the stored object, on an update; immutable fields are compared with it.
+
+    Raises:
+        Invalid: with every fault.
+    """
+    if not isinstance(obj, dict):
+        raise Invalid(f"a {kind.kind} must be an object, found {_shown(obj)}")
+    candidate = {**obj, "apiVersion": kind.api_version, "kind": kind.kind}
+    faults = [*_type_faults(kind, obj), *_metadata_faults(kind, obj)]
+    dump, unknown, model_faults = _through_model(kind, candidate)
+    faults.extend(model_faults)
+    if kind.rules is not None:
+        faults.extend(kind.rules(candidate))
+    if previous is not None and dump is not None:
+        faults.extend(_immutable_faults(kind, previous, dump))
+    if faults or dump is None:
+        # A field that is missing is often there, misspelt.
+        faults.extend(FieldError(path, "unknown field") for path in unknown)
+        raise _invalid(kind, obj, faults)
+    warnings = tuple(kind.advice(dump)) if kind.advice is not None else ()
+    return Validated(dump, warnings, tuple(unknown))
+
+
+def _through_model(kind: Kind, candidate: Object) -> tuple[Object | None, list[str], list[FieldError]]:
+    """(normal form or None, unknown fields, faults)."""
+    try:
+        return _dump(kind, candidate), [], []
+    except ValidationError as error:
+        first = error
+    details = first.errors(include_url=False, include_context=True)
+    unknown = [entry["loc"] for entry in details if entry["type"] == "extra_forbidden"]
+    faults = [_fault(entry) for entry in details if entry["type"] != "extra_forbidden"]
+    paths = [dotted(location) for location in unknown]
+    if faults:
+        return None, paths, faults
+    pruned = copy.deepcopy(candidate)
+    for location in unknown:
+        _remove(pruned, location)
+    return _dump(kind, pruned), paths, []
+
+
+def _dump(kind: Kind, candidate: Object) -> Object:
+    return kind.model.model_validate(candidate).model_dump(by_alias=True, exclude_none=True)
+
+
+def _remove(obj: Any, location: Sequence[int | str]) -> None:
+    for key in location[:-1]:
+        obj = obj[key]
+    del obj[location[-1]]
+
+
+def _type_faults(kind: Kind, obj: ReadOnlyObject) -> Iterator[FieldError]:
+    served = {(f"{group}/{version}" if group else version) for group, version in kind.aliases} | {kind.api_version}
+    found = obj.get("apiVersion")
+    if found is not None and found not in served:
+        expected = " or ".join(sorted(served))
+        yield FieldError("apiVersion", f"expected {expected}, found {_shown(found)}", "FieldValueNotSupported")
+    if obj.get("kind") not in {None, kind.kind}:
+        yield FieldError("kind", f"expected {kind.kind}, found {_shown(obj['kind'])}", "FieldValueNotSupported")
+
+
+def _metadata_faults(kind: Kind, obj: ReadOnlyObject) -> Iterator[FieldError]:
+    metadata = obj.get("metadata")
+    if kind.plane == "virtual" or not isinstance(metadata, dict):
+        return
+    if not metadata.get("name") and not metadata.get("generateName"):
+        yield FieldError("metadata.name", "is required", "FieldValueRequired")
+    if not kind.namespaced and metadata.get("namespace"):
+        yield FieldError("metadata.namespace", f"a {kind.kind} has no namespace", "FieldValueForbidden")
+
+
+def _immutable_faults(kind: Kind, previous: ReadOnlyObject, obj: ReadOnlyObject) -> Iterator[FieldError]:
+    for path in kind.immutable:
+        before, after = _at(previous, path), _at(obj, path)
+        if before != after:
+            yield FieldError(path, f"cannot be changed from {_shown(before)} to {_shown(after)}", "FieldValueForbidden")
+
+
+def _at(obj: Any, path: str) -> Any:
+    for key in path.split("."):
+        obj = obj.get(key) if isinstance(obj, dict) else None
+    return obj
+
+
+def _invalid(kind: Kind, obj: ReadOnlyObject, faults: Sequence[FieldError]) -> Invalid:
+    distinct = tuple(dict.fromkeys(faults))
+    metadata = obj.get("metadata")
+    name = (metadata.get("name") or metadata.get("generateName") or "") if isinstance(metadata, dict) else ""
+    more = (
+        f" ({len(distinct)} faults, the first {_FIELD_ERRORS_MAX} follow)" if len(distinct) > _FIELD_ERRORS_MAX else ""
+    )
+    return Invalid(f"{kind.kind} {_shown(name)} is invalid{more}", distinct[:_FIELD_ERRORS_MAX])
+
+
+def dotted(location: Sequence[int | str]) -> str:
+    """`spec.agents[2].labels[example.org/tier]`: a place, as Kubernetes writes it."""
+    path = ""
+    for key in location:
+        if isinstance(key, int):
+            path += f"[{key}]"
+        elif key == "[key]":
+            continue  # pydantic's mark that the key itself is at fault; it names it just before
+        elif _PLAIN_KEY.fullmatch(key):
+            path += f".{key}" if path else key
+        else:
+            path += f"[{key}]"
+    return path
+
+
+_EXPECTED = {
+    "string_type": "text; quote it",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+def _fault(entry: Any) -> FieldError:
+    """One of pydantic's errors, in the manifest's terms."""
+    path, found, kind = dotted(_without_branch(entry)), entry["input"], entry["type"]
+    context = entry.get("ctx", {})
+    if kind == "missing":
+        return FieldError(path, "is required", "FieldValueRequired")
+    if kind == "literal_error":
+        return FieldError(path, f"expected {context['expected']}, found {_shown(found)}", "FieldValueNotSupported")
+    if kind == "value_error":
+        return FieldError(path, str(context["error"]))
+    if kind in _EXPECTED:
+        return FieldError(path, f"expected {_EXPECTED[kind]}, found {_shown(found)}")
+    message = entry["msg"].removeprefix("Input should be ").removeprefix("String should ")
+    return FieldError(path, f"should be {message}, found {_shown(found)}".replace("should be match", "should match"))
+
+
+def _without_branch(entry: Any) -> tuple[int | str, ...]:
+    """The location without the marks that pydantic adds for the branches of a union of numbers."""
+    return tuple(key for key in entry["loc"] if key not in {"int", "float", "constrained-int", "constrained-float"})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
+    text = text or repr(value)
+    return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
