@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
@@ -26,8 +27,12 @@ class Tasks:
         self._on_failure = on_failure
         self._closed = False
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str, *, eager: bool = False) -> asyncio.Task[Any]:
         """Runs `coroutine` in the background until it ends or `close` is called.
+
+        Args:
+            eager: run it at once up to where it first waits, instead of in the next turn of the event loop, where
+                Python can (3.12 and later): for very many short tasks.
 
         Raises:
             RuntimeError: the owner is closed already.
@@ -35,7 +40,12 @@ class Tasks:
         if self._closed:
             coroutine.close()
             raise RuntimeError(f"cannot start {name}: its owner is closed")
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[Any]
+        if eager and sys.version_info >= (3, 12):
+            task = asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+        else:
+            task = loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -12,7 +12,7 @@ PAYLOAD_BYTES_MAX = 1_000_000
 """Largest frame; just below nats-server's default `max_payload` of 1 MiB. Larger data belongs in an object store."""
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, tag_field="frame", gc=False):
     """Asks one agent of the host to run one method.
 
     Attributes:
@@ -37,13 +37,13 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     trace: str = ""
 
 
-class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2, tag_field="frame", gc=False):
     """The caller no longer waits for the request that had this reply subject."""
 
     reply: str
 
 
-class Result(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+class Result(msgspec.Struct, frozen=True, array_like=True, tag=3, tag_field="frame", gc=False):
     """The method returned.
 
     Attributes:
@@ -57,7 +57,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     in_flight: int = 0
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag=4, tag_field="frame", gc=False):
     """The method did not return.
 
     Attributes:
