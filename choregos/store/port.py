@@ -19,7 +19,7 @@ Guarantees every backend gives:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,6 +93,18 @@ BATCH_WRITES_MAX = 500
 """Most writes in one atomic batch (nats-server allows 1,000; one is the fence)."""
 
 
+def check_batch(writes: Sequence[Write]) -> None:
+    """Refuses what no backend can store atomically.
+
+    Raises:
+        ValueError: there are no writes, too many, or two for the same subject.
+    """
+    if not 1 <= len(writes) <= BATCH_WRITES_MAX:
+        raise ValueError(f"a batch has 1 to {BATCH_WRITES_MAX} writes, not {len(writes)}")
+    if len({write.subject for write in writes}) != len(writes):
+        raise ValueError("a batch writes each subject once")
+
+
 class RecordLog(Protocol):
     """See the module's guarantees. All methods raise `Temporary` while the log cannot be reached."""
 
@@ -117,7 +129,7 @@ class RecordLog(Protocol):
         """The subject's last record, read from the leader (never stale); None if it has none or it has expired."""
         ...
 
-    def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncIterator[Batch]:
+    def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         """Follows the log from the first record after sequence `after`, for ever, until the iterator is closed.
 
         Args:

@@ -96,3 +96,16 @@ def fence_subject(scope: str, name: str) -> str:
 def call_subject(region: str, namespace: str, host: str) -> str:
     """`c.<region>.<ns>.<host>`: calls to the agents of one worker; core NATS, not stored."""
     return f"c.{token(region)}.{token(namespace)}.{token(host)}"
+
+
+def matches(filter: str, subject: str) -> bool:
+    """Whether a NATS filter (`*` one token, `>` one or more at the end) covers `subject`."""
+    if filter in (">", subject):
+        return True
+    wanted, given = filter.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        if len(given) <= len(wanted):
+            return False
+        given = given[: len(wanted)]
+    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))

@@ -1,0 +1,318 @@
+"""Every agent of a region, in memory: the join of agent, status and deletion records, with the indexes that
+scheduling, supervision and calls need.
+
+Invariants: an `Instance` never changes, a change makes a new one; it carries a status only if that speaks of the
+uid and binding of its agent record, whatever order the records came in; every index agrees with the instances at all
+times. It decides nothing and writes nothing (`choregos.store.instances` does).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from sys import intern
+from typing import Self
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from choregos.foundation.clock import Clock
+from choregos.foundation.errors import NotFound
+from choregos.store.follower import WAIT_TIMEOUT_S, Follower, tell
+from choregos.store.instance import Instance, InstanceChange, Key, Template
+from choregos.store.instance_index import InstanceIndex
+from choregos.store.port import Record, RecordLog
+from choregos.store.watch import ChangeRing, ChangeType, Watch
+from choregos.wire import subjects
+from choregos.wire.instances import AgentRecord, DeletionRecord, StatusRecord, TemplateRecord
+
+log = logging.getLogger(__name__)
+
+HISTORY_CHANGES_MAX = 20_000
+"""Changes kept for watches that come back: two for each of 10,000 agents."""
+
+
+class Directory:
+    """The instances of one region's log. An async context manager: open means complete.
+
+    Args:
+        history: changes kept for `watch`; 0 for readers that nobody watches, such as a node.
+    """
+
+    def __init__(self, log: RecordLog, region: str, clock: Clock, *, history: int = HISTORY_CHANGES_MAX) -> None:
+        self.region = region
+        self._history = history
+        self._instances: dict[Key, Instance] = {}
+        self._ordered: dict[str, list[Key]] = {}  # namespace or "" -> sorted keys; empty after one came or went
+        # Statuses and deletion requests that no agent record answers to (yet), with their sequences.
+        self._waiting_statuses: dict[Key, tuple[StatusRecord, int]] = {}
+        self._waiting_deletions: dict[Key, tuple[DeletionRecord, int]] = {}
+        self._index = InstanceIndex(region)
+        self._ring: ChangeRing[InstanceChange] = ChangeRing(0, history)
+        self._listeners: list[Callable[[Sequence[InstanceChange]], None]] = []
+        self._appliers: dict[str, Callable[[Key, Record], InstanceChange | None]] = {
+            "a": self._apply_agent,
+            "as": self._apply_status,
+            "ad": self._apply_deletion,
+            "at": self._apply_template,
+        }
+        filters = [f"{kind}.{subjects.token(region)}.>" for kind in self._appliers]
+        self._follower = Follower(log, filters, self, clock)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._follower.open()
+        except BaseException:
+            await self._follower.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._follower.close()
+
+    # Reading
+
+    @property
+    def revision(self) -> int:
+        """Everything up to this sequence is in the directory."""
+        return self._follower.revision
+
+    async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Returns once everything up to `revision` is here; raises `Temporary` after `timeout_s` seconds."""
+        await self._follower.wait_for(revision, timeout_s)
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def find(self, namespace: str, name: str) -> Instance | None:
+        return self._instances.get((namespace, name))
+
+    def get(self, namespace: str, name: str) -> Instance:
+        """Raises: NotFound."""
+        found = self._instances.get((namespace, name))
+        if found is None:
+            raise NotFound(f'agents "{name}" not found')
+        return found
+
+    def list(self, namespace: str = "") -> Sequence[Instance]:
+        """Ordered by namespace and name; an empty `namespace` means all."""
+        keys = self._ordered.get(namespace)
+        if keys is None:
+            keys = sorted(key for key in self._instances if not namespace or key[0] == namespace)
+            self._ordered[namespace] = keys
+        return self._all(keys)
+
+    def of_set(self, agent_set_uid: str) -> Sequence[Instance]:
+        """The agents of one AgentSet, in no order."""
+        return self._all(self._index.of_set(agent_set_uid))
+
+    def on_node(self, node: str) -> Sequence[Instance]:
+        """The agents bound to one node, in no order; an empty `node`: those that are bound to none."""
+        return self._all(self._index.on_node(node))
+
+    def with_capability(self, namespace: str, capability: str) -> Sequence[Instance]:
+        """The ready agents that have it, in no order."""
+        return self._all(self._index.ready_with(namespace, capability))
+
+    def capabilities(self, namespace: str) -> Sequence[str]:
+        """Every capability that some ready agent of the namespace has, sorted: for error messages."""
+        return self._index.capabilities(namespace)
+
+    def with_labels(self, namespace: str, wanted: Callable[[Mapping[str, str]], bool]) -> Sequence[Instance]:
+        """The agents whose labels `wanted` accepts, in no order; it is asked once per set and template."""
+        return self._all(self._index.with_labels(namespace, wanted))
+
+    @property
+    def templates(self) -> Mapping[tuple[str, str], Template]:
+        """By (namespace, digest)."""
+        return self._index.templates
+
+    def _all(self, keys: Iterable[Key]) -> Sequence[Instance]:
+        return list(map(self._instances.__getitem__, keys))
+
+    def watch(self, namespace: str = "", *, since: int | None = None) -> Watch[InstanceChange]:
+        """Changes after revision `since` (None: from now on); close it with `aclose`.
+
+        `since` must not be ahead of `revision`: use `wait_for` first.
+
+        Raises:
+            Expired: `since` is older than the changes kept; the iteration raises it too when the watcher is too slow.
+        """
+        start = self.revision if since is None else since
+        return Watch(
+            self._ring,
+            start,
+            lambda: self.revision,
+            lambda change: not namespace or change.instance.namespace == namespace,
+        )
+
+    def on_change(self, listener: Callable[[Sequence[InstanceChange]], None]) -> Callable[[], None]:
+        """Calls `listener` with every batch of changes, after it has been applied; the result ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # The follower's model
+
+    def apply(self, records: Sequence[Record], *, live: bool) -> None:
+        changes = []
+        for record in records:
+            kind, _, namespace, name = record.subject.split(".")
+            key = intern(subjects.untoken(namespace)), subjects.untoken(name)
+            try:
+                change = self._appliers[kind](key, record)
+            except (msgspec.DecodeError, msgspec.ValidationError):
+                log.exception("%s at %d cannot be read; it is ignored", record.subject, record.sequence)
+                continue
+            if change is not None:
+                changes.append(change)
+        if live and changes:
+            self._ring.publish(changes)
+            tell(self._listeners, changes)
+
+    def loaded(self, revision: int) -> None:
+        self._ring = ChangeRing(revision, self._history)
+
+    def held(self) -> Iterable[tuple[str, int]]:
+        region = self.region
+        for (namespace, name), instance in self._instances.items():
+            yield subjects.agent_subject(region, namespace, name), instance.record_revision
+            if instance.status is not None:
+                yield subjects.status_subject(region, namespace, name), instance.revision
+            if instance.deletion is not None:
+                yield subjects.deletion_subject(region, namespace, name), instance.revision
+        for (namespace, name), (_, sequence) in self._waiting_statuses.items():
+            yield subjects.status_subject(region, namespace, name), sequence
+        for (namespace, name), (_, sequence) in self._waiting_deletions.items():
+            yield subjects.deletion_subject(region, namespace, name), sequence
+        for (namespace, digest), template in self._index.templates.items():
+            yield subjects.template_subject(region, namespace, digest), template.revision
+
+    def forget(self, gone: Sequence[str]) -> None:
+        self.apply([Record(subject, b"", self.revision, True, 0) for subject in gone], live=True)
+
+    def _apply_agent(self, key: Key, record: Record) -> InstanceChange | None:
+        previous = self._instances.get(key)
+        if record.tombstone:
+            self._waiting_statuses.pop(key, None)
+            self._waiting_deletions.pop(key, None)
+            return None if previous is None else self._replace(key, previous, None, record.sequence)
+        agent = _AGENT.decode(record.data)
+        for field in _SHARED_FIELDS:
+            force_setattr(agent, field, intern(getattr(agent, field)))
+        status, deletion = self._joined(key, agent, previous)
+        new = Instance(
+            key[0],
+            key[1],
+            agent,
+            record.sequence,
+            status,
+            deletion,
+            record.sequence,
+            self._index.group(key[0], agent),
+        )
+        return self._replace(key, previous, new, record.sequence)
+
+    def _joined(
+        self, key: Key, agent: AgentRecord, previous: Instance | None
+    ) -> tuple[StatusRecord | None, DeletionRecord | None]:
+        """What is known of an agent whose record has just come; the rest speaks of what is over and is dropped."""
+        status = previous.status if previous is not None else None
+        deletion = previous.deletion if previous is not None else None
+        if self._waiting_statuses:
+            status = self._waiting_statuses.pop(key, (status, 0))[0]
+        if self._waiting_deletions:
+            deletion = self._waiting_deletions.pop(key, (deletion, 0))[0]
+        if status is not None and not _speaks_of(status, agent):
+            status = None
+        if deletion is not None and deletion.uid != agent.uid:
+            deletion = None
+        return status, deletion
+
+    def _apply_status(self, key: Key, record: Record) -> InstanceChange | None:
+        instance = self._instances.get(key)
+        if record.tombstone:
+            self._waiting_statuses.pop(key, None)
+            if instance is None or instance.status is None:
+                return None
+            return self._revise(instance, None, instance.deletion, record.sequence)
+        status = _STATUS.decode(record.data)
+        force_setattr(status, "host", intern(status.host))
+        force_setattr(status, "reason", intern(status.reason))
+        if instance is None or not _speaks_of(status, instance.record):
+            self._waiting_statuses[key] = status, record.sequence
+            return None
+        force_setattr(status, "uid", instance.record.uid)
+        return self._revise(instance, status, instance.deletion, record.sequence)
+
+    def _apply_deletion(self, key: Key, record: Record) -> InstanceChange | None:
+        instance = self._instances.get(key)
+        if record.tombstone:
+            self._waiting_deletions.pop(key, None)
+            if instance is None or instance.deletion is None:
+                return None
+            return self._revise(instance, instance.status, None, record.sequence)
+        deletion = _DELETION.decode(record.data)
+        if instance is None or deletion.uid != instance.record.uid:
+            self._waiting_deletions[key] = deletion, record.sequence
+            return None
+        return self._revise(instance, instance.status, deletion, record.sequence)
+
+    def _apply_template(self, key: Key, record: Record) -> None:
+        namespace, digest = key
+        if record.tombstone:
+            self._index.drop_template(namespace, digest)
+            return
+        template = self._index.template(namespace, digest)
+        spec = msgspec.json.decode(_TEMPLATE.decode(record.data).spec)
+        groups = self._index.of_template(template)
+        # Its instances came first: what the indexes made of them without the template is taken back.
+        instances = self._all([key for group in groups for key in group.keys])
+        for instance in instances:
+            self._index.unready(instance)
+        template.load(spec, record.sequence)
+        for group in groups:
+            group.template_loaded()
+        for instance in instances:
+            self._index.ready(instance)
+
+    def _revise(
+        self, instance: Instance, status: StatusRecord | None, deletion: DeletionRecord | None, sequence: int
+    ) -> InstanceChange:
+        new = Instance(
+            instance.namespace,
+            instance.name,
+            instance.record,
+            instance.record_revision,
+            status,
+            deletion,
+            sequence,
+            instance.group,
+        )
+        return self._replace((new.namespace, new.name), instance, new, sequence)
+
+    def _replace(self, key: Key, previous: Instance | None, new: Instance | None, sequence: int) -> InstanceChange:
+        if new is None:
+            assert previous is not None
+            del self._instances[key]
+            self._ordered.clear()
+            self._index.update(previous, None)
+            return InstanceChange(ChangeType.DELETED, previous, previous, sequence)
+        self._instances[key] = new
+        self._index.update(previous, new)
+        if previous is None:
+            self._ordered.clear()
+            return InstanceChange(ChangeType.ADDED, new, None, sequence)
+        return InstanceChange(ChangeType.MODIFIED, new, previous, sequence)
+
+
+_AGENT = msgspec.msgpack.Decoder(AgentRecord)
+_STATUS = msgspec.msgpack.Decoder(StatusRecord)
+_DELETION = msgspec.msgpack.Decoder(DeletionRecord)
+_TEMPLATE = msgspec.msgpack.Decoder(TemplateRecord)
+
+_SHARED_FIELDS = ("agent_set", "agent_set_uid", "template", "node", "reason", "message")
+"""Strings that many agent records have in common; kept once."""
+
+
+def _speaks_of(status: StatusRecord, agent: AgentRecord) -> bool:
+    return status.binding == agent.binding and status.uid == agent.uid

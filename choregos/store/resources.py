@@ -1,0 +1,354 @@
+"""Declarative objects: reads from a cache of the whole log, writes with compare-and-set through the log.
+
+Invariants: an object's `metadata.resourceVersion` is the sequence of its record and is never stored; a write returns
+when this cache has seen it, so whoever wrote reads his own write; a write that changes nothing stores nothing; objects
+handed out are shared and must not be changed. It neither validates nor defaults nor authorizes: the API server does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Self
+
+import msgspec
+
+from choregos.foundation.clock import Clock
+from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound
+from choregos.foundation.tasks import Tasks
+from choregos.store.follower import WAIT_TIMEOUT_S, Follower, tell
+from choregos.store.port import Fence, Record, RecordLog, Write
+from choregos.store.watch import ChangeRing, ChangeType, Watch
+from choregos.wire import subjects
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+TOMBSTONE_TTL_S = 7 * 24 * 3600
+"""A reader cut off for less than this learns of every deletion from the log itself."""
+
+HISTORY_CHANGES_MAX = 4_096
+"""Changes kept per resource for watches that come back."""
+
+EXPIRY_PERIOD_S = 5.0
+CREATE_ATTEMPTS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one object.
+
+    Attributes:
+        object: as it is now; for a deletion as it was last, with the deletion's resourceVersion.
+        previous: as it was before; None if it is new.
+        revision: sequence of the record that brought the change.
+    """
+
+    type: ChangeType
+    resource: str
+    object: Object
+    previous: Object | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects ordered by namespace and name, complete as of `revision`."""
+
+    items: Sequence[Object]
+    revision: int
+
+
+class _Shelf:
+    """The objects of one resource in one namespace, by name; remembers their order until a name comes or goes."""
+
+    __slots__ = ("_ordered", "objects")
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self._ordered: list[str] | None = None
+
+    def put(self, name: str, obj: Object) -> Object | None:
+        previous = self.objects.get(name)
+        self.objects[name] = obj
+        if previous is None:
+            self._ordered = None
+        return previous
+
+    def take(self, name: str) -> Object | None:
+        previous = self.objects.pop(name, None)
+        if previous is not None:
+            self._ordered = None
+        return previous
+
+    def ordered(self) -> Iterable[Object]:
+        if self._ordered is None:
+            self._ordered = sorted(self.objects)
+        return map(self.objects.__getitem__, self._ordered)
+
+
+class ResourceStore:
+    """The objects of one log. An async context manager: open means that the cache is complete.
+
+    Args:
+        ttl_s: seconds after their last write when objects of this log vanish; None: never. Readers see that as a
+            deletion.
+    """
+
+    def __init__(self, log: RecordLog, clock: Clock, *, ttl_s: int | None = None) -> None:
+        self._log = log
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._shelves: dict[str, dict[str, _Shelf]] = {}  # resource -> namespace -> shelf
+        self._written_ms: dict[str, int] = {}  # subject -> wall_ms, oldest first; only with a ttl
+        self._rings: dict[str, ChangeRing[Change]] = {}
+        self._loaded_at = 0
+        self._listeners: list[Callable[[Sequence[Change]], None]] = []
+        self._follower = Follower(log, ("o.>",), self, clock)
+        self._tasks = Tasks()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._follower.open()
+        except BaseException:
+            await self._follower.close()
+            raise
+        if self._ttl_s is not None:
+            self._tasks.start(self._expire_regularly(self._ttl_s), "expire")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+        await self._follower.close()
+
+    # Reading
+
+    @property
+    def revision(self) -> int:
+        """Everything up to this sequence is in the cache."""
+        return self._follower.revision
+
+    async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Returns once the cache has everything up to `revision`; raises `Temporary` after `timeout_s` seconds."""
+        await self._follower.wait_for(revision, timeout_s)
+
+    def get(self, resource: str, namespace: str, name: str) -> Object:
+        """Raises: NotFound."""
+        shelf = self._shelves.get(resource, {}).get(namespace)
+        found = None if shelf is None else shelf.objects.get(name)
+        if found is None:
+            raise NotFound(f'{resource} "{name}" not found')
+        return found
+
+    def list(self, resource: str, namespace: str = "") -> Listing:
+        """All objects of a resource; an empty `namespace` means every namespace."""
+        shelves = self._shelves.get(resource, {})
+        if namespace:
+            items = list(shelves[namespace].ordered()) if namespace in shelves else []
+        else:
+            items = list(chain.from_iterable(shelves[key].ordered() for key in sorted(shelves)))
+        return Listing(items, self.revision)
+
+    def watch(self, resource: str, namespace: str = "", *, since: int | None = None) -> Watch[Change]:
+        """Changes after revision `since` (None: from now on); close it with `aclose`.
+
+        `since` must not be ahead of `revision`: use `wait_for` first.
+
+        Raises:
+            Expired: `since` is older than the changes kept; the iteration raises it too when the watcher is too slow.
+        """
+        ring = self._ring(resource)
+        start = self.revision if since is None else since
+        return Watch(ring, start, lambda: self.revision, _of_namespace(namespace))
+
+    def on_change(self, listener: Callable[[Sequence[Change]], None]) -> Callable[[], None]:
+        """Calls `listener` with every batch of changes, after the cache has applied it; the result ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # Writing
+
+    async def create(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+        """Stores a new object and returns it with its resourceVersion.
+
+        Raises:
+            AlreadyExists: there is one of this name.
+            Deposed: the fence is over.
+            Temporary: the log cannot be reached; the object may have been stored.
+        """
+        subject = _subject(resource, obj)
+        data = _encode(obj)
+        expected = 0
+        for _ in range(CREATE_ATTEMPTS_MAX):
+            write = Write(subject, data, expected=expected, ttl_s=self._ttl_s)
+            try:
+                return await self._written(resource, obj, await self._log.append(write, fence=fence))
+            except Deposed:
+                raise
+            except Conflict as error:
+                # There is an object, or the tombstone of one, which may expire at any moment.
+                last = await self._log.last(subject)
+                if last is not None and not last.tombstone:
+                    name = obj["metadata"]["name"]
+                    raise AlreadyExists(f'{resource} "{name}" already exists') from error
+                expected = 0 if last is None else last.sequence
+        raise Conflict(f"{subject} keeps changing")
+
+    async def update(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+        """Stores a new state of an object whose `metadata.resourceVersion` says which state it was made from.
+
+        Raises:
+            NotFound: the object does not exist.
+            Conflict: it has changed since.
+            Deposed, Temporary: as `create`.
+        """
+        current = await self._expect(resource, obj)
+        if obj == current:
+            return current
+        write = Write(_subject(resource, obj), _encode(obj), expected=_version(obj), ttl_s=self._ttl_s)
+        return await self._written(resource, obj, await self._log.append(write, fence=fence))
+
+    async def delete(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+        """Removes an object, if it is still as `metadata.resourceVersion` says; `obj` is kept as its last state.
+
+        Raises: as `update`.
+        """
+        await self._expect(resource, obj)
+        write = Write(
+            _subject(resource, obj), _encode(obj), expected=_version(obj), tombstone=True, ttl_s=TOMBSTONE_TTL_S
+        )
+        return await self._written(resource, obj, await self._log.append(write, fence=fence))
+
+    async def _expect(self, resource: str, obj: Object) -> Object:
+        """The cached object, if it is of the version that `obj` was made from."""
+        version = _version(obj)
+        await self.wait_for(version)
+        metadata = obj["metadata"]
+        current = self.get(resource, metadata.get("namespace", ""), metadata["name"])
+        if _version(current) != version:
+            raise Conflict(f'{resource} "{metadata["name"]}" was changed by somebody else; read it again')
+        return current
+
+    async def _written(self, resource: str, obj: Object, sequence: int) -> Object:
+        await self.wait_for(sequence)
+        return _with_version(obj, sequence)
+
+    # The follower's model
+
+    def apply(self, records: Sequence[Record], *, live: bool) -> None:
+        changes = [change for change in map(self._apply, records) if change is not None]
+        if live:
+            self._announce(changes)
+
+    def _apply(self, record: Record) -> Change | None:
+        try:
+            obj = _decode(record.data, record.sequence) if record.data else None
+        except (msgspec.DecodeError, KeyError, TypeError):
+            log.exception("%s at %d is no object; it is ignored", record.subject, record.sequence)
+            return None
+        _, resource, namespace, name = map(subjects.untoken, record.subject.split("."))
+        if namespace == subjects.CLUSTER_SCOPE:
+            namespace = ""
+        self._written_ms.pop(record.subject, None)
+        if record.tombstone or obj is None:
+            previous = self._take(resource, namespace, name)
+            if previous is None:
+                return None
+            last = obj or _with_version(previous, record.sequence)
+            return Change(ChangeType.DELETED, resource, last, previous, record.sequence)
+        if self._ttl_s is not None:
+            self._written_ms[record.subject] = record.wall_ms
+        previous = self._shelf(resource, namespace).put(name, obj)
+        kind = ChangeType.ADDED if previous is None else ChangeType.MODIFIED
+        return Change(kind, resource, obj, previous, record.sequence)
+
+    def loaded(self, revision: int) -> None:
+        self._loaded_at = revision
+
+    def held(self) -> Iterable[tuple[str, int]]:
+        for resource, namespaces in self._shelves.items():
+            for namespace, shelf in namespaces.items():
+                for name, obj in shelf.objects.items():
+                    yield subjects.object_subject(resource, namespace, name), _version(obj)
+
+    def forget(self, gone: Sequence[str]) -> None:
+        tombstones = (Record(subject, b"", self.revision, True, 0) for subject in gone)
+        self._announce([change for change in map(self._apply, tombstones) if change is not None])
+
+    def _announce(self, changes: Sequence[Change]) -> None:
+        by_resource: dict[str, list[Change]] = {}
+        for change in changes:
+            by_resource.setdefault(change.resource, []).append(change)
+        for resource, part in by_resource.items():
+            self._ring(resource).publish(part)
+        if changes:
+            tell(self._listeners, changes)
+
+    def _ring(self, resource: str) -> ChangeRing[Change]:
+        ring = self._rings.get(resource)
+        if ring is None:
+            ring = self._rings[resource] = ChangeRing(self._loaded_at, HISTORY_CHANGES_MAX)
+        return ring
+
+    def _shelf(self, resource: str, namespace: str) -> _Shelf:
+        namespaces = self._shelves.setdefault(resource, {})
+        shelf = namespaces.get(namespace)
+        if shelf is None:
+            shelf = namespaces[namespace] = _Shelf()
+        return shelf
+
+    def _take(self, resource: str, namespace: str, name: str) -> Object | None:
+        shelf = self._shelf(resource, namespace)
+        previous = shelf.take(name)
+        if not shelf.objects:
+            del self._shelves[resource][namespace]
+        return previous
+
+    async def _expire_regularly(self, ttl_s: int) -> None:
+        while True:
+            await self._clock.sleep(EXPIRY_PERIOD_S)
+            oldest_ms = self._clock.wall_ms() - ttl_s * 1000
+            gone = []
+            for subject, written_ms in self._written_ms.items():
+                if written_ms > oldest_ms:
+                    break
+                gone.append(subject)
+            if gone:
+                self.forget(gone)
+
+
+def _of_namespace(namespace: str) -> Callable[[Change], bool]:
+    if not namespace:
+        return lambda _: True
+    return lambda change: change.object["metadata"].get("namespace", "") == namespace
+
+
+def _subject(resource: str, obj: Object) -> str:
+    metadata = obj["metadata"]
+    return subjects.object_subject(resource, metadata.get("namespace", ""), metadata["name"])
+
+
+def _version(obj: Object) -> int:
+    """The sequence an object was read at; 0, which no object has, if it does not say."""
+    try:
+        return int(obj["metadata"].get("resourceVersion") or 0)
+    except ValueError:
+        return 0
+
+
+def _with_version(obj: Object, sequence: int) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(sequence)}}
+
+
+def _encode(obj: Object) -> bytes:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    return msgspec.json.encode({**obj, "metadata": metadata})
+
+
+def _decode(data: bytes, sequence: int) -> Object:
+    obj: Object = msgspec.json.decode(data)
+    obj["metadata"]["resourceVersion"] = str(sequence)
+    return obj

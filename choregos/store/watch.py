@@ -1,0 +1,167 @@
+"""The recent changes of a read model, and those who watch them.
+
+Invariant: history is one ring, shared by all watchers; a watcher is a position in it. So a watcher costs nothing per
+change, none can hold up another, and one that falls behind further than the ring reaches gets `Expired` and lists
+again, as does one that asks for a revision older than the ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from itertools import islice
+from typing import Generic, Protocol, Self, TypeVar
+
+from choregos.foundation.errors import Expired
+
+
+class ChangeType(StrEnum):
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+
+
+class Revised(Protocol):
+    @property
+    def revision(self) -> int: ...
+
+
+C = TypeVar("C", bound=Revised)
+
+
+class ChangeRing(Generic[C]):
+    """The last `changes_max` changes, oldest first.
+
+    Args:
+        revision: the model's revision when it was complete: what happened before is not known.
+    """
+
+    def __init__(self, revision: int, changes_max: int) -> None:
+        self._changes: deque[C] = deque()
+        self._changes_max = changes_max
+        self._dropped = 0  # changes that have left the ring; its first one has this position
+        self._known_after = revision
+        self._watchers: set[Watch[C]] = set()
+
+    def publish(self, changes: Sequence[C]) -> None:
+        self._changes.extend(changes)
+        excess = len(self._changes) - self._changes_max
+        if excess > 0:
+            for _ in range(excess):
+                self._known_after = self._changes.popleft().revision
+            self._dropped += excess
+        for watcher in self._watchers:
+            watcher.wake()
+
+    def position_after(self, revision: int) -> int:
+        """Where a watcher begins that has seen everything up to `revision`.
+
+        Raises:
+            Expired: changes after `revision` have left the ring.
+        """
+        if revision < self._known_after:
+            raise Expired(f"revision {revision} is too old; changes are known after {self._known_after}")
+        newer = 0
+        for change in reversed(self._changes):
+            if change.revision <= revision:
+                break
+            newer += 1
+        return self.end - newer
+
+    @property
+    def end(self) -> int:
+        return self._dropped + len(self._changes)
+
+    def read(self, position: int, limit: int) -> list[C]:
+        """Up to `limit` changes from `position` on.
+
+        Raises:
+            Expired: the watcher was too slow.
+        """
+        start = position - self._dropped
+        if start < 0:
+            raise Expired("this watch fell too far behind")
+        if start > len(self._changes) // 2:
+            # islice walks from the left; near the right end it is cheaper to walk back.
+            tail = list(islice(reversed(self._changes), len(self._changes) - start))
+            tail.reverse()
+            return tail[:limit]
+        return list(islice(self._changes, start, start + limit))
+
+    def add(self, watcher: Watch[C]) -> None:
+        self._watchers.add(watcher)
+
+    def remove(self, watcher: Watch[C]) -> None:
+        self._watchers.discard(watcher)
+
+
+READ_LIMIT = 500
+
+
+class Watch(Generic[C]):
+    """An async iterator over the changes that `wanted` accepts, from one revision on; end it with `aclose`.
+
+    Args:
+        since: deliver changes after this revision; it must not be ahead of the model.
+        current: the model's revision.
+    """
+
+    def __init__(
+        self, ring: ChangeRing[C], since: int, current: Callable[[], int], wanted: Callable[[C], bool]
+    ) -> None:
+        self._ring = ring
+        self._current = current
+        self._wanted = wanted
+        self._position = ring.position_after(since)
+        self._waiting: deque[C] = deque()
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._revision = since
+        ring.add(self)
+
+    @property
+    def revision(self) -> int:
+        """Everything wanted up to here has been handed out: what a bookmark may say."""
+        if not self._waiting and self._position == self._ring.end:
+            self._revision = max(self._revision, self._current())
+        return self._revision
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> C:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._changed.clear()
+            self._fetch()
+            if not self._waiting:
+                await self._changed.wait()
+        change = self._waiting.popleft()
+        # Changes of one batch may share a revision, so it is complete only before the next greater one.
+        self._revision = max(self._revision, change.revision - 1)
+        return change
+
+    def _fetch(self) -> None:
+        while not self._waiting and self._position < self._ring.end:
+            changes = self._ring.read(self._position, READ_LIMIT)
+            self._position += len(changes)
+            self._waiting.extend(change for change in changes if self._wanted(change))
+
+    async def aclose(self) -> None:
+        """Ends the iteration, also one that is waiting."""
+        self._closed = True
+        self._waiting.clear()
+        self._ring.remove(self)
+        self._changed.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
