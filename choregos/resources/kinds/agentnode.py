@@ -44,7 +44,7 @@ class NodeInfo(Part):
     """Host name of the machine."""
     pid: Count = 0
     """Process id of the node's process."""
-    cores: Annotated[int | float, Field(ge=0)] = 0
+    cores: Count = 0
     """Processor cores the node found."""
     python_version: str = ""
     """Version of Python."""

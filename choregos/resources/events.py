@@ -1,0 +1,115 @@
+"""Events (core/v1): what happened to an object, for `kubectl describe` and `kubectl events`.
+
+An event's name is made from what it is about, so the same thing happening again is the same object with a higher
+count: however often an agent crashes, its events stay few. Nobody needs to remember what was reported before; the
+writer creates, and on `AlreadyExists` writes `repeated`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from choregos.foundation.timestamp import rfc3339
+from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.meta import DEFAULT_NAMESPACE
+
+NORMAL, WARNING = "Normal", "Warning"
+
+MESSAGE_LENGTH_MAX = 8_192
+"""Longer messages (tracebacks) lose their middle: the beginning says where, the end says what."""
+
+_NAME_LENGTH_MAX = 200
+_CUT = "\n… cut …\n"
+
+
+def reference_to(obj: ReadOnlyObject) -> dict[str, Any]:
+    """The `involvedObject` for an object."""
+    metadata = obj["metadata"]
+    return reference(
+        obj["kind"],
+        metadata["name"],
+        namespace=metadata.get("namespace", ""),
+        uid=metadata.get("uid", ""),
+        api_version=obj["apiVersion"],
+    )
+
+
+def reference(
+    kind: str, name: str, *, namespace: str = "", uid: str = "", api_version: str = "choregos.dev/v1"
+) -> dict[str, Any]:
+    """The `involvedObject` for what is no object in hand, such as an agent of the directory."""
+    parts = {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name, "uid": uid}
+    return {key: value for key, value in parts.items() if value}
+
+
+def new_event(
+    involved: Mapping[str, Any],
+    reason: str,
+    message: str,
+    *,
+    now_ms: int,
+    component: str,
+    type: str = NORMAL,
+    host: str = "",
+) -> Object:
+    """An event that has happened once, without uid.
+
+    Args:
+        involved: from `reference` or `reference_to`; events of objects without a namespace are in `default`.
+        reason: one CamelCase word, stable.
+        component: the part of choregos that reports it: `region`, `node`.
+        host: node or machine that reports it.
+    """
+    now = rfc3339(now_ms)
+    source = {"component": component, "host": host} if host else {"component": component}
+    event: Object = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"namespace": involved.get("namespace") or DEFAULT_NAMESPACE},
+        "involvedObject": dict(involved),
+        "reason": reason,
+        "message": shortened(message),
+        "type": type,
+        "source": source,
+        "reportingComponent": component,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    digest = hashlib.sha256("\n".join(aggregation_key(event)).encode()).hexdigest()[:16]
+    event["metadata"]["name"] = f"{str(involved.get('name', ''))[:_NAME_LENGTH_MAX].rstrip('.-')}.{digest}"
+    event["metadata"]["creationTimestamp"] = now
+    return event
+
+
+def aggregation_key(event: ReadOnlyObject) -> tuple[str, ...]:
+    """Events with equal keys are one event. The message is left out: it often holds a number that differs each time."""
+    involved = event.get("involvedObject") or {}
+    source = event.get("source") or {}
+    return (
+        *(str(involved.get(key, "")) for key in ("kind", "namespace", "name", "uid")),
+        str(event.get("type", "")),
+        str(event.get("reason", "")),
+        str(source.get("component", "")),
+        str(source.get("host", "")),
+    )
+
+
+def repeated(previous: ReadOnlyObject, event: ReadOnlyObject) -> Object:
+    """`previous` after `event`, which has the same key, has happened too: counted, with the newer message and time."""
+    return {
+        **previous,
+        "message": event["message"],
+        "lastTimestamp": event["lastTimestamp"],
+        "count": int(previous.get("count") or 1) + int(event.get("count") or 1),
+    }
+
+
+def shortened(message: str, length_max: int = MESSAGE_LENGTH_MAX) -> str:
+    """`message`, or its first quarter and its end if it is longer than `length_max` characters."""
+    if len(message) <= length_max:
+        return message
+    head = (length_max - len(_CUT)) // 4
+    return message[:head] + _CUT + message[len(message) - (length_max - len(_CUT) - head) :]

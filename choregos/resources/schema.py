@@ -1,0 +1,77 @@
+"""From the model of a kind to its OpenAPI v3 schema, as kubectl reads it (`explain`, `apply`).
+
+Structural, after "Specify a structural schema" of the Kubernetes documentation: every part is inlined, a nullable
+field is a plain one that may be absent, free-form parts are marked `x-kubernetes-preserve-unknown-fields`. The
+descriptions are the docstrings of the models' fields. Invariant: the result holds nothing that OpenAPI 3.0 does not
+know (`$ref`, `anyOf` with null, `const`, numeric `exclusiveMinimum`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from choregos.resources.kind import Kind
+
+Schema = dict[str, Any]
+
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_DROPPED = frozenset({"title", "$defs", "additionalProperties", "anyOf", "$ref", "const", "propertyNames"})
+
+
+@lru_cache(maxsize=64)
+def openapi_schema(kind: Kind, group: str, version: str) -> Schema:
+    """The schema of a kind as served under one group and version. Shared by all callers; not to be changed.
+
+    Args:
+        group, version: canonical or an alias; they go into `x-kubernetes-group-version-kind`.
+    """
+    raw = kind.model.model_json_schema(by_alias=True, mode="validation")
+    schema = _structural(raw, raw.get("$defs", {}))
+    schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": kind.kind}]
+    # apiVersion and kind are in every object, but clients fill them in; a server that asked for them would be alone.
+    schema["required"] = [name for name in schema.get("required", ()) if name not in {"apiVersion", "kind", "metadata"}]
+    if not schema["required"]:
+        del schema["required"]
+    return schema
+
+
+def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    if "$ref" in node:
+        target = _structural(definitions[node["$ref"].rpartition("/")[2]], definitions)
+        # The field's own description is nearer to the reader than that of the type.
+        return target | _own(node)
+    if _PRESERVE in node or "x-kubernetes-int-or-string" in node:
+        return _own(node)
+    if "anyOf" in node:
+        branches = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
+        if len(branches) != 1:
+            raise TypeError(f"a union of {len(branches)} types has no structural schema: {node}")
+        return _structural(branches[0], definitions) | _own(node)
+    schema = _own(node)
+    if "const" in node:
+        schema["enum"] = [node["const"]]
+        schema.setdefault("type", "string")
+    if "properties" in node:
+        schema["properties"] = {name: _structural(child, definitions) for name, child in node["properties"].items()}
+    if "items" in node:
+        schema["items"] = _structural(node["items"], definitions)
+    if isinstance(node.get("additionalProperties"), dict):
+        schema["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    if "exclusiveMinimum" in node:
+        schema["minimum"], schema["exclusiveMinimum"] = node["exclusiveMinimum"], True
+    if "type" not in schema:
+        schema[_PRESERVE] = True  # any JSON value
+    return schema
+
+
+def _own(node: Schema) -> Schema:
+    """What `node` says of itself, with its description on one line."""
+    own = {
+        key: value
+        for key, value in node.items()
+        if key not in _DROPPED and key not in {"properties", "items"} and not (key == "default" and value is None)
+    }
+    if "description" in own:
+        own["description"] = " ".join(own["description"].split())
+    return own
