@@ -9,13 +9,18 @@ Balancing", 2001), so that a crowd of callers does not run after one agent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from choregos.wire.worker import CallStats, Candidate
 
 CANDIDATES_MAX = 32
 """Most candidates a resolution offers."""
+
+UNTRIED_MIN = 8
+"""Places among them for agents that nobody has called yet, if there are any."""
 
 WEIGHT = 0.2
 """Of one call in the moving means."""
@@ -90,7 +95,7 @@ class Score:
 def cost(latency_ms: float, success: float, in_flight: float) -> float:
     """What calling an agent is expected to cost, in milliseconds: the wait behind its load, over repeated tries.
 
-    An agent of unknown latency costs as one of 1 ms: it is tried, and an idle proven one is not deserted for it.
+    An unknown latency counts as 1 ms, which matters only where all are unknown: see `shortlist`.
     """
     return (latency_ms or 1.0) * (1.0 + in_flight) / max(success, SUCCESS_MIN) ** 2
 
@@ -119,14 +124,25 @@ class Statistics:
         """None for an agent that was not tried yet."""
         return self._scores.get(uid)
 
-    def forget(self, uid: str) -> None:
-        self._scores.pop(uid, None)
 
-    def cost(self, uid: str, now_s: float) -> float:
-        score = self._scores.get(uid)
-        if score is None:
-            return 1.0
-        return cost(score.latency_ms, score.success_at(now_s), score.in_flight_at(now_s))
+def shortlist(candidates: Iterable[Candidate], size: int = CANDIDATES_MAX) -> tuple[Candidate, ...]:
+    """The cheapest, best first, with room kept for agents that nobody has tried yet (their latency is 0).
+
+    An untried agent is expected to be as fast as the tried ones are on average, and gets that as its latency: fewer
+    calls would never tell, and as "0 ms" it would draw every call until the first answer.
+    """
+    known: list[Candidate] = []
+    untried: list[Candidate] = []
+    for candidate in candidates:
+        (known if candidate.latency_ms else untried).append(candidate)
+    known.sort(key=_static_cost)
+    room = min(len(untried), max(size - len(known), UNTRIED_MIN))
+    best = known[: size - room]
+    if not best:
+        return tuple(untried[:size])
+    mean_ms = sum(candidate.latency_ms for candidate in best) / len(best)
+    best += [msgspec.structs.replace(candidate, latency_ms=mean_ms) for candidate in untried[:room]]
+    return tuple(sorted(best, key=_static_cost))
 
 
 def choose(
@@ -152,6 +168,10 @@ def choose(
         second += 1
     one, other = candidates[first], candidates[second]
     return one if _candidate_cost(one, in_flight) <= _candidate_cost(other, in_flight) else other
+
+
+def _static_cost(candidate: Candidate) -> float:
+    return cost(candidate.latency_ms, candidate.success, candidate.in_flight)
 
 
 def _candidate_cost(candidate: Candidate, in_flight: Mapping[str, int]) -> float:

@@ -1,0 +1,1 @@
+"""Backends of the port in `choregos.messaging.transport`; only assembly and testing name them."""
