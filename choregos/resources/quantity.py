@@ -101,7 +101,7 @@ def _text(value: str | float) -> str:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> tuple[Milli, str]:
-    match = _QUANTITY.fullmatch(text.strip()) if len(text) <= _LENGTH_MAX else None
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LENGTH_MAX else None
     if match is None:
         raise ValueError(f"expected a quantity, such as 500m or 4Gi, found {text[:_LENGTH_MAX]!r}")
     sign, digits, suffix = match[1], match[2], match[3] or ""

@@ -2,19 +2,41 @@
 
 Structural, after "Specify a structural schema" of the Kubernetes documentation: every part is inlined, a nullable
 field is a plain one that may be absent, free-form parts are marked `x-kubernetes-preserve-unknown-fields`. The
-descriptions are the docstrings of the models' fields. Invariant: the result holds nothing that OpenAPI 3.0 does not
-know (`$ref`, `anyOf` with null, `const`, numeric `exclusiveMinimum`).
+descriptions are the docstrings of the models' fields. Only what is in `COMPONENTS` is referred to, so that `explain`
+shows its name as the type; whoever serves a schema serves these with it. Invariant: the result holds nothing that
+OpenAPI 3.0 does not know (`anyOf` with null, `const`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from choregos.resources.kind import Kind
 
 Schema = dict[str, Any]
 
+QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+
+COMPONENTS: Mapping[str, Schema] = MappingProxyType(
+    {
+        QUANTITY: {
+            "description": "An amount: a number, or text such as `500m` (thousandths), `16k`, `4Gi` (1,024s) or `1e3`.",
+            "oneOf": [{"type": "string"}, {"type": "number"}],
+        },
+        INT_OR_STRING: {
+            "description": "A whole number, or text such as `25%`.",
+            "format": "int-or-string",
+            "oneOf": [{"type": "integer"}, {"type": "string"}],
+        },
+    }
+)
+"""To be put under `components.schemas` of a document that holds any schema from here."""
+
+_COMPONENT_OF_FORMAT = {"quantity": QUANTITY, "int-or-string": INT_OR_STRING}
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _DROPPED = frozenset({"title", "$defs", "additionalProperties", "anyOf", "$ref", "const", "propertyNames"})
 
@@ -41,8 +63,10 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         target = _structural(definitions[node["$ref"].rpartition("/")[2]], definitions)
         # The field's own description is nearer to the reader than that of the type.
         return target | _own(node)
-    if _PRESERVE in node or "x-kubernetes-int-or-string" in node:
-        return _own(node)
+    component = _COMPONENT_OF_FORMAT.get(node.get("format", ""))
+    if component is not None:
+        own = {key: value for key, value in _own(node).items() if key != "format"}
+        return {"allOf": [{"$ref": f"#/components/schemas/{component}"}], **own}
     if "anyOf" in node:
         branches = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
         if len(branches) != 1:
@@ -58,9 +82,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         schema["items"] = _structural(node["items"], definitions)
     if isinstance(node.get("additionalProperties"), dict):
         schema["additionalProperties"] = _structural(node["additionalProperties"], definitions)
-    if "exclusiveMinimum" in node:
-        schema["minimum"], schema["exclusiveMinimum"] = node["exclusiveMinimum"], True
-    if "type" not in schema:
+    if "type" not in schema and "enum" not in schema:
         schema[_PRESERVE] = True  # any JSON value
     return schema
 

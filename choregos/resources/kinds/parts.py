@@ -25,7 +25,9 @@ from pydantic.alias_generators import to_camel
 
 from choregos.resources import names, percent, quantity
 
-INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+QUANTITY = {"format": "quantity"}
+INT_OR_STRING = {"format": "int-or-string"}
+"""Schemas of scalars that have a component of their own; see `schema.COMPONENTS`."""
 
 
 class Part(BaseModel):
@@ -87,23 +89,22 @@ def _canonical_memory(value: Any) -> Any:
     return text
 
 
-Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(INT_OR_STRING)]
-MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(INT_OR_STRING)]
-Percent = Annotated[
-    str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING | {"pattern": "^[0-9]{1,3}%$"})
-]
+Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(QUANTITY)]
+MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(QUANTITY)]
+Percent = Annotated[str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING)]
 CountOrPercent = Annotated[
     int | str, BeforeValidator(percent.canonical_count_or_percent), WithJsonSchema(INT_OR_STRING)
 ]
-_NUMBER = {"type": "number"}
+_SECONDS_MAX = 86_400
+_SECONDS = {"type": "number", "minimum": 0, "maximum": _SECONDS_MAX}
 Seconds = Annotated[
-    int | float, BeforeValidator(_whole_seconds), Field(gt=0, le=86_400), WithJsonSchema(_NUMBER | {"maximum": 86400})
-]
-SecondsOrZero = Annotated[
     int | float,
     BeforeValidator(_whole_seconds),
-    Field(ge=0, le=86_400),
-    WithJsonSchema(_NUMBER | {"minimum": 0, "maximum": 86400}),
+    Field(gt=0, le=_SECONDS_MAX),
+    WithJsonSchema(_SECONDS | {"exclusiveMinimum": True}),
+]
+SecondsOrZero = Annotated[
+    int | float, BeforeValidator(_whole_seconds), Field(ge=0, le=_SECONDS_MAX), WithJsonSchema(_SECONDS)
 ]
 Count = Annotated[int, Field(ge=0)]
 Replicas = Annotated[int, Field(ge=0, le=1_000_000)]
