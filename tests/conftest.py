@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from choregos.foundation.bus import Bus, BusAddress, connect
+from choregos.foundation.ids import SystemIds
+from choregos.store.backends.jetstream import JetStreamLog
 from choregos.testing.nats_server import NatsServer
+from choregos.testing.record_log_contract import SUBJECTS
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,13 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """A connection to the shared server."""
     async with connect(nats_server.address, "tests") as bus:
         yield bus
+
+
+@pytest.fixture
+async def jetstream_log(bus: Bus) -> AsyncIterator[JetStreamLog]:
+    """A fresh log on the shared server for the subjects of the contract suite; gone after the test."""
+    stream = f"TEST_{SystemIds().suffix(10)}"
+    async with JetStreamLog(bus, stream) as log:
+        await log.provision(SUBJECTS)
+        yield log
+        await bus.client.jetstream().delete_stream(stream)

@@ -69,6 +69,7 @@ class Bus:
     def __init__(self) -> None:
         self._client = _LastingClient()
         self._listeners: list[Callable[[bool], None]] = []
+        self._returned = asyncio.Event()
         self._opened = False
         self._last_error: Exception | None = None
 
@@ -79,6 +80,12 @@ class Bus:
     @property
     def connected(self) -> bool:
         return self._client.is_connected
+
+    async def wait_connected(self) -> None:
+        """Returns at once while there is a connection, else when it is back."""
+        while not self._client.is_connected:
+            self._returned.clear()
+            await self._returned.wait()
 
     def on_change(self, listener: Callable[[bool], None]) -> Callable[[], None]:
         """Calls `listener(connected)` after each loss and each return of the connection; the result ends that.
@@ -142,6 +149,7 @@ class Bus:
 
     async def _reconnected(self) -> None:
         log.warning("connection to nats-server is back")
+        self._returned.set()
         self._tell(True)
 
     def _tell(self, connected: bool) -> None:

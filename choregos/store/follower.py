@@ -1,8 +1,8 @@
 """Keeps a read model in step with a log: follows its tail, says how far it has come, and repairs it.
 
-Invariant: `revision` never falls, and everything up to it has been applied. A tail announces neither records whose
-time to live is over nor tombstones that vanished while the reader was away; so hourly the model's keys are compared
-with the log's, and what is gone is forgotten.
+Invariant: everything up to `revision` has been applied, and it never falls, unless the log itself was set back. A tail
+announces neither records whose time to live is over nor tombstones that vanished while the reader was away; so hourly
+the model's keys are compared with the log's, and what is gone is forgotten.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from choregos.foundation.backoff import RECONNECT
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import Temporary
+from choregos.foundation.errors import Expired, Temporary
 from choregos.foundation.tasks import Tasks
 from choregos.store.port import Batch, Record, RecordLog
 
@@ -70,6 +70,7 @@ class Follower:
         self._tasks = Tasks()
         self._loaded = asyncio.Event()
         self._revision = 0
+        self._replaced = False  # the log is not the one that was read before
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []  # heap
         self._ticket = count()
 
@@ -79,9 +80,12 @@ class Follower:
 
     async def open(self) -> None:
         """Starts following and returns when the model is complete."""
-        self._tasks.start(self._follow(), "follow")
+        following = self._tasks.start(self._follow(), "follow")
         self._tasks.start(self._repair_regularly(), "repair")
-        await self._loaded.wait()
+        loaded = self._tasks.start(self._loaded.wait(), "wait until loaded")
+        await asyncio.wait((following, loaded), return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -115,6 +119,10 @@ class Follower:
                     async for batch in batches:
                         failures = 0
                         self._take(batch)
+            except Expired as error:
+                log.error("reading everything again: %s", error)
+                self._revision = 0
+                self._replaced = True
             except Temporary as error:
                 failures += 1
                 log.warning("cannot follow the log: %s", error)
@@ -128,6 +136,9 @@ class Follower:
         if batch.caught_up and not live:
             self._model.loaded(self._revision)
             self._loaded.set()
+        if batch.caught_up and self._replaced:
+            self._replaced = False
+            self._tasks.start(self.repair(), "repair")
         while self._waiters and self._waiters[0][0] <= self._revision:
             waiter = heapq.heappop(self._waiters)[2]
             if not waiter.done():

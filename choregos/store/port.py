@@ -134,6 +134,10 @@ class RecordLog(Protocol):
 
         Args:
             subjects: NATS filters (`*` one token, `>` the rest), disjoint.
+
+        Raises:
+            Expired: the log has not come as far as `after` (any more): it was replaced or restored; begin at 0.
+            Permanent: the log does not hold such subjects.
         """
         ...
 

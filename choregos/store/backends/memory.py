@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import Conflict, Deposed, TooLarge
+from choregos.foundation.errors import Conflict, Deposed, Expired, TooLarge
 from choregos.store.port import BATCH_WRITES_MAX, Batch, Fence, Record, Write, check_batch
 from choregos.wire.subjects import matches
 
@@ -91,6 +91,8 @@ class MemoryLog:
         return self._records.get(subject)
 
     async def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
+        if after > self._sequence:
+            raise Expired(f"the log ends at {self._sequence}, before {after}")
         changed = asyncio.Event()
         self._tails.add(changed)
         try:
