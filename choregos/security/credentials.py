@@ -64,11 +64,14 @@ _READ_STREAMS = (
 
 PERMISSIONS: Mapping[BusUser, Permissions] = {
     BusUser.CONTROL: Permissions(
-        publish=("o.>", "a.>", "as.>", "ad.>", "at.>", "al.>", "c.>", *_ANSWERS, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
+        publish=(
+            *("o.>", "oe.>", "a.>", "as.>", "ad.>", "at.>", "al.>", "c.>"),
+            *(*_ANSWERS, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
+        ),
         subscribe=(f"{inbox_prefix(BusUser.CONTROL)}.>", "c.>"),
     ),
     BusUser.NODE: Permissions(
-        publish=("o.agentnodes._.*", "o.events.*.*", "as.>", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
+        publish=("o.agentnodes._.*", "oe.events.*.*", "as.>", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
         # A node renews its own lease and must never be a leader.
         publish_denied=("al.fleet.>", "al.*.region.>"),
         subscribe=(f"{inbox_prefix(BusUser.NODE)}.>", "c.>"),

@@ -107,7 +107,7 @@ class ResourceStore:
         self._rings: dict[str, ChangeRing[Change]] = {}
         self._loaded_at = 0
         self._listeners: list[Callable[[Sequence[Change]], None]] = []
-        self._follower = Follower(log, ("o.>",), self, clock)
+        self._follower = Follower(log, (">",), self, clock)
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -244,6 +244,8 @@ class ResourceStore:
             self._announce(changes)
 
     def _apply(self, record: Record) -> Change | None:
+        if not record.subject.startswith(_OBJECTS):
+            return None
         try:
             obj = _decode(record.data, record.sequence) if record.data else None
         except (msgspec.DecodeError, KeyError, TypeError):
@@ -318,6 +320,10 @@ class ResourceStore:
                 gone.append(subject)
             if gone:
                 self.forget(gone)
+
+
+_OBJECTS = ("o.", "oe.")
+"""Prefixes of the objects' subjects; leases live in the same log."""
 
 
 def _of_namespace(namespace: str) -> Callable[[Change], bool]:

@@ -14,7 +14,9 @@ CLUSTER_SCOPE = "_"
 """The namespace token of objects that have no namespace. `_` alone is no valid Kubernetes namespace."""
 
 RESOURCES_STREAM = "RESOURCES"
+RESOURCES_SUBJECTS = ("o.>", "al.fleet.>")
 EVENTS_STREAM = "KUBE_EVENTS"
+EVENTS_SUBJECTS = ("oe.>",)
 
 _SAFE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
@@ -49,13 +51,21 @@ def untoken(encoded: str) -> str:
 
 
 def object_subject(resource: str, namespace: str, name: str) -> str:
-    """`o.<resource>.<ns>.<name>`: a declarative object; `namespace` is empty for cluster-scoped kinds."""
-    return f"o.{token(resource)}.{token(namespace) if namespace else CLUSTER_SCOPE}.{token(name)}"
+    """`o.<resource>.<ns>.<name>`: a declarative object; `namespace` is empty for cluster-scoped kinds.
+
+    Events are `oe.…`: they have a stream of their own, and no two streams may capture the same subject.
+    """
+    return f"{'oe' if resource == 'events' else 'o'}.{token(resource)}.{token(namespace) if namespace else CLUSTER_SCOPE}.{token(name)}"
 
 
 def agents_stream(region: str) -> str:
     """The name of a region's instance stream, which captures `a`, `as`, `ad`, `at` and `al` of that region only."""
     return f"AGENTS_{token(region)}"
+
+
+def agents_subjects(region: str) -> tuple[str, ...]:
+    """What that stream captures."""
+    return tuple(f"{kind}.{token(region)}.>" for kind in ("a", "as", "ad", "at", "al"))
 
 
 def agent_subject(region: str, namespace: str, name: str) -> str:
