@@ -1,0 +1,1 @@
+"""The agents of the customer service example: conversation, knowledge and escalation."""
