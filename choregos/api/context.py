@@ -1,0 +1,116 @@
+"""What the API server is made of: stores, ports, limits. The composition root fills it in; nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from choregos.foundation.clock import Clock
+from choregos.foundation.ids import IdSource
+from choregos.store.directory import Directory
+from choregos.store.instance import Instance
+from choregos.store.instances import InstanceWriter
+from choregos.store.resources import ResourceStore
+
+LogLine = tuple[int, str, str]
+"""Wall clock in milliseconds, level, text."""
+
+
+class CallOutcome(Protocol):
+    """A call that returned.
+
+    Attributes:
+        result: JSON-compatible value.
+        agent: name of the agent that answered.
+    """
+
+    @property
+    def result(self) -> Any: ...
+    @property
+    def agent(self) -> str: ...
+
+
+class Caller(Protocol):
+    """Calls agents on behalf of outside clients; `choregos.mesh.caller` is one."""
+
+    async def call(
+        self,
+        *,
+        namespace: str,
+        agent: str,
+        capability: str,
+        selector: str,
+        method: str,
+        arguments: Mapping[str, Any],
+        timeout_s: float,
+        caller: str,
+    ) -> CallOutcome:
+        """Calls the agent of that name, or one with that capability whose labels match the selector.
+
+        Raises:
+            CallError: there is no result; the subclass says why.
+        """
+        ...
+
+
+class NodeLogs(Protocol):
+    """Reads the log of an agent from the node that runs it."""
+
+    def lines(
+        self, instance: Instance, *, tail_lines: int | None, since_s: float | None, follow: bool
+    ) -> AsyncIterator[LogLine]:
+        """The agent's lines, oldest first; with `follow` it goes on until the iterator is closed.
+
+        Args:
+            tail_lines: only so many of the last ones; None: all that are kept.
+            since_s: only those of the last so many seconds.
+
+        Raises:
+            Temporary: the node cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """What one client may ask of the server.
+
+    Attributes:
+        body_bytes_max: largest request body; Kubernetes' own limit is 3 MiB.
+        watch_s_max: a watch that names no time is ended after this long, so that load spreads over replicas.
+        bookmark_s: pause between two bookmarks of a quiet watch.
+        call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
+        write_attempts_max: how often a write without a resourceVersion is repeated on a conflict.
+        future_revision_s: how long a read waits for a revision that this server has not seen yet.
+    """
+
+    body_bytes_max: int = 3 * 1024 * 1024
+    watch_s_max: float = 3600.0
+    bookmark_s: float = 60.0
+    call_s_default: float = 30.0
+    call_s_max: float = 600.0
+    write_attempts_max: int = 8
+    future_revision_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Everything a request can reach.
+
+    Attributes:
+        resources: declarative objects.
+        events: core/v1 Events, on a log of their own.
+        directory: the instances of this region, as read from their log.
+        instances: writes requests to delete agents.
+    """
+
+    resources: ResourceStore
+    events: ResourceStore
+    directory: Directory
+    instances: InstanceWriter
+    caller: Caller
+    logs: NodeLogs
+    clock: Clock
+    ids: IdSource
+    limits: ApiLimits = field(default_factory=ApiLimits)

@@ -1,0 +1,1 @@
+"""What each verb does, one module per family: reading, watching, writing, subresources, agents, calls, documents."""

@@ -1,0 +1,109 @@
+"""What can be asked of an agent besides reading it: to go, and what it has logged.
+
+A deletion is a request to the region's leader; the agent is seen as it drains and disappears when its node has
+stopped it. Its set makes a new one, unless it was scaled down too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from starlette.responses import Response, StreamingResponse
+
+from choregos.api.context import LogLine
+from choregos.api.handlers.reading import read_page
+from choregos.api.handlers.writing import orphan_warning, read_delete_options
+from choregos.api.projections import agent
+from choregos.api.requests import ApiRequest, answer
+from choregos.api.rules import metadata
+from choregos.api.rules.options import DeleteOptions, list_options, log_options
+from choregos.api.rules.status import bad_request
+from choregos.api.selection import select
+from choregos.foundation.errors import ChoregosError
+from choregos.foundation.timestamp import rfc3339_micro
+from choregos.store.instance import Instance
+from choregos.wire.instances import VERSION, DeletionRecord
+
+GRACE_S_DEFAULT = 30
+WRITES_AT_ONCE_MAX = 256
+
+
+async def delete(call: ApiRequest) -> Response:
+    options = await read_delete_options(call)
+    instance = call.context.directory.get(call.target.namespace, call.name)
+    await _request([instance], call, options)
+    directory = call.context.directory
+    latest = directory.find(instance.namespace, instance.name) or instance
+    return answer(agent(latest), 200, orphan_warning(options))
+
+
+async def delete_collection(call: ApiRequest) -> Response:
+    """Asks for the deletion of what the selectors match, and answers with the list of it."""
+    options = await read_delete_options(call)
+    chosen = list_options(call.query)
+    page = read_page(call, chosen, select(call, chosen))
+    await _request(page.items, call, options)
+    documents = map(agent, page.items)
+    revision = {"resourceVersion": str(call.context.directory.revision)}
+    return answer(call.view.many(documents, revision, call.context.clock.wall_ms()), 200, orphan_warning(options))
+
+
+async def _request(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
+    """Asks for the deletion of those whose deletion has not been asked for; returns when the directory knows of it."""
+    for instance in instances:
+        revision = str(instance.revision)
+        metadata.check_preconditions(options, {"uid": instance.record.uid, "resourceVersion": revision})
+    if options.dry_run:
+        return
+    writer = call.context.instances
+    waiting = [each for each in instances if not each.record.deletion_ms and each.deletion is None]
+    for start in range(0, len(waiting), WRITES_AT_ONCE_MAX):
+        await asyncio.gather(
+            *(
+                writer.request_deletion(each.namespace, each.name, _record(each, options))
+                for each in waiting[start : start + WRITES_AT_ONCE_MAX]
+            )
+        )
+    if waiting:
+        await call.context.directory.wait_for(writer.revision)
+
+
+def _record(instance: Instance, options: DeleteOptions) -> DeletionRecord:
+    grace_s = instance.template.spec.get("terminationGracePeriodSeconds", GRACE_S_DEFAULT)
+    return DeletionRecord(VERSION, instance.record.uid, options.grace_s if options.grace_s is not None else grace_s)
+
+
+async def log(call: ApiRequest) -> Response:
+    """The agent's log as text; an error before the first line is a Status, one after it a last line."""
+    options = log_options(call.query)
+    instance = call.context.directory.get(call.target.namespace, call.name)
+    if not instance.record.node:
+        raise bad_request(f'agent "{call.name}" has no node yet, so it has logged nothing')
+    lines = aiter(
+        call.context.logs.lines(instance, tail_lines=options.tail_lines, since_s=options.since_s, follow=options.follow)
+    )
+    # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
+    first = None if options.follow else await anext(lines, None)
+    text = _text(call, lines, first, options.timestamps)
+    return StreamingResponse(text, media_type="text/plain; charset=utf-8")
+
+
+async def _text(
+    call: ApiRequest, lines: AsyncIterator[LogLine], first: LogLine | None, timestamps: bool
+) -> AsyncIterator[bytes]:
+    try:
+        if first is not None:
+            yield _format(first, timestamps)
+        while True:
+            yield _format(await call.streams.wait(anext(lines), None), timestamps)
+    except (StopAsyncIteration, TimeoutError):
+        return
+    except ChoregosError as error:
+        yield f"error: {error}\n".encode()
+
+
+def _format(line: LogLine, timestamps: bool) -> bytes:
+    wall_ms, level, text = line
+    prefix = f"{rfc3339_micro(wall_ms)} " if timestamps else ""
+    return f"{prefix}{level} {text}\n".encode()

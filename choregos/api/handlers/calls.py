@@ -1,0 +1,53 @@
+"""POST of an AgentCall: makes the call and answers with the object, its status filled. Nothing is stored.
+
+A call that fails is still an answer (201 with `status.error`): the request was carried out, and the agent's error is
+its result. A client that goes away cancels the call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from choregos.api.handlers.writing import admit_to_namespace, validated
+from choregos.api.requests import ApiRequest, answer, while_connected
+from choregos.api.rules import metadata
+from choregos.api.rules.options import write_options
+from choregos.foundation.errors import CallError
+
+
+async def create(call: ApiRequest) -> Response:
+    options = write_options(call.query)
+    body = await call.document()
+    metadata.check_type(call.kind, body)
+    document, warnings = validated(call, body, options)
+    admit_to_namespace(call)
+    document["metadata"] = {**document.get("metadata", {}), "namespace": call.target.namespace}
+    if not options.dry_run:
+        document["status"] = await while_connected(call.request, _perform(call, document["spec"]))
+    return answer(document, 201, warnings)
+
+
+async def _perform(call: ApiRequest, spec: dict[str, Any]) -> dict[str, Any]:
+    """The status of the finished call."""
+    limits, clock = call.context.limits, call.context.clock
+    started = clock.monotonic()
+    try:
+        outcome = await call.context.caller.call(
+            namespace=call.target.namespace,
+            agent=spec.get("agent", ""),
+            capability=spec.get("capability", ""),
+            selector=spec.get("selector", ""),
+            method=spec.get("method", ""),
+            arguments=spec.get("arguments", {}),
+            timeout_s=min(float(spec.get("timeoutSeconds", limits.call_s_default)), limits.call_s_max),
+            caller=call.user.name,
+        )
+        status: dict[str, Any] = {"result": outcome.result, "agent": outcome.agent}
+    except CallError as error:
+        failure = {"code": error.code, "message": str(error)}
+        failure |= {"type": error.remote_type, "traceback": error.remote_traceback}
+        status = {"error": {name: text for name, text in failure.items() if text}, "agent": error.agent}
+    status["durationMilliseconds"] = round((clock.monotonic() - started) * 1000, 3)
+    return {name: value for name, value in status.items() if value not in (None, "")}

@@ -1,0 +1,86 @@
+"""Paths that are no resources: discovery, OpenAPI, version, health. Made once at start and served as bytes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from choregos.api.requests import answer
+from choregos.api.rules import codec, discovery, openapi
+from choregos.api.rules.status import method_not_allowed, unknown_path
+from choregos.resources.kind import Kind
+
+GNOSTIC = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+HEALTH = ("/healthz", "/livez", "/readyz")
+
+KUBERNETES_MINOR = "33"
+"""The Kubernetes release whose API conventions are followed; clients compare it with their own."""
+
+
+class Documents:
+    """All documents of one server.
+
+    Args:
+        product_version: choregos' own.
+    """
+
+    def __init__(self, kinds: Sequence[Kind], product_version: str) -> None:
+        self._openapi = openapi.documents(kinds, product_version)
+        self._aggregated = {
+            "/api": codec.encode(discovery.aggregated(kinds, core=True)),
+            "/apis": codec.encode(discovery.aggregated(kinds, core=False)),
+        }
+        self._plain: dict[str, Any] = {
+            "/api": discovery.api_versions(kinds),
+            "/apis": discovery.api_groups(kinds),
+            "/version": _version(product_version),
+            "/openapi/v3": openapi.index(self._openapi),
+            "/openapi/v2": openapi.V2_EMPTY,
+        }
+        for group, version in discovery.group_versions(kinds):
+            self._plain[f"/{openapi.group_path(group, version)}"] = discovery.api_resources(kinds, group, version)
+            if group:
+                self._plain[f"/apis/{group}"] = discovery.api_group(kinds, group)
+
+    def respond(self, request: Request) -> Response:
+        """
+        Raises:
+            Refusal: 404 or 405.
+        """
+        path = request.url.path.rstrip("/") or "/"
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed() if self._knows(path) else unknown_path()
+        accept = request.headers.get("accept", "")
+        if path in self._aggregated and codec.accept(accept).discovery:
+            return Response(self._aggregated[path], media_type=codec.DISCOVERY_TYPE)
+        if path == "/openapi/v2" and GNOSTIC in accept:
+            return Response(openapi.V2_EMPTY_GNOSTIC, media_type=GNOSTIC)
+        if path in self._plain:
+            return answer(self._plain[path])
+        if path in HEALTH:
+            return Response(b"ok", media_type="text/plain; charset=utf-8")
+        document = self._openapi.get(path.removeprefix("/openapi/v3/"))
+        if document is None:
+            raise unknown_path()
+        return Response(document, media_type=codec.JSON)
+
+    def _knows(self, path: str) -> bool:
+        return path in self._plain or path in HEALTH or path.removeprefix("/openapi/v3/") in self._openapi
+
+
+def _version(product_version: str) -> dict[str, str]:
+    return {
+        "major": "1",
+        "minor": KUBERNETES_MINOR,
+        "gitVersion": f"v1.{KUBERNETES_MINOR}.0+choregos-{product_version}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": platform.python_implementation(),
+        "platform": f"{platform.system().lower()}/{platform.machine()}",
+    }

@@ -1,0 +1,124 @@
+"""Watches: one JSON line per change, from a given revision on, through selectors, until the time is up.
+
+Invariants: what a client has been sent, in order, takes it from the state at its revision to the state at the last
+bookmark; a client too slow for that is told with an `ERROR` event (410) to list again. A watch costs no task besides
+its connection, and ends at once when the server stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from choregos.api.handlers.reading import wait_for_revision
+from choregos.api.requests import ApiRequest
+from choregos.api.rules import codec, status
+from choregos.api.rules.options import ListOptions, list_options
+from choregos.api.rules.views import View, transition
+from choregos.api.selection import Selection, select
+from choregos.api.sources import Event
+from choregos.foundation.errors import Expired
+from choregos.store.watch import Watch
+
+CHUNK_BYTES = 64 * 1024
+"""Lines are sent together up to this size while more are ready."""
+
+INITIAL_CHUNK_ITEMS = 500
+
+
+async def watch(call: ApiRequest) -> Response:
+    options = list_options(call.query)
+    selection = select(call, options)
+    await wait_for_revision(call, options.revision)
+    lines = _Lines(call, options, selection, call.view)
+    return StreamingResponse(lines.chunks(), media_type=codec.JSON)
+
+
+class _Lines:
+    """The lines of one watch."""
+
+    def __init__(self, call: ApiRequest, options: ListOptions, selection: Selection, view: View) -> None:
+        self._call = call
+        self._options = options
+        self._selection = selection
+        self._view = view
+        self._first = True
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Raises nothing: an error ends the stream with an `ERROR` event."""
+        source = self._call.reading()
+        initial = self._options.initial_events
+        if initial is None:
+            initial = self._options.revision in (None, 0)
+        # From here to the first yield nothing is awaited, so the state and the watch fit together.
+        since = source.revision if initial or self._options.revision is None else self._options.revision
+        snapshot = source.snapshot(self._call.target.namespace) if initial else None
+        try:
+            async with source.watch(self._call.target.namespace, since) as changes:
+                if snapshot is not None:
+                    for start in range(0, len(snapshot.items), INITIAL_CHUNK_ITEMS):
+                        yield self._initial(snapshot.items[start : start + INITIAL_CHUNK_ITEMS])
+                if self._options.initial_events:
+                    yield _line(self._view.bookmark(since, initial_end=True))
+                async for chunk in self._follow(changes):
+                    yield chunk
+        except Expired as error:
+            failure = status.failure(error, self._call.subject)
+            yield _line({"type": "ERROR", "object": failure.body})
+
+    def _initial(self, items: Any) -> bytes:
+        matches = self._selection.matches
+        source = self._call.reading()
+        lines = bytearray()
+        for item in items:
+            if matches is None or matches(item):
+                document = source.document(item)
+                lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
+        return bytes(lines)
+
+    async def _follow(self, changes: Watch[Any]) -> AsyncIterator[bytes]:
+        clock, limits = self._call.context.clock, self._call.context.limits
+        ends_at = clock.monotonic() + min(self._options.timeout_s or limits.watch_s_max, limits.watch_s_max)
+        streams = self._call.streams
+        while (left := ends_at - clock.monotonic()) > 0 and not streams.closing:
+            try:
+                change = await streams.wait(anext(changes), min(left, limits.bookmark_s))
+                chunk = await self._ready(changes, change)
+            except TimeoutError:
+                chunk = b""
+                if self._options.bookmarks and not streams.closing:
+                    chunk = _line(self._view.bookmark(changes.revision))
+            if chunk:
+                yield chunk
+
+    async def _ready(self, changes: Watch[Any], change: Any) -> bytes:
+        """The lines of `change` and of those after it that can be had without waiting."""
+        lines = bytearray(self._line_of(change))
+        try:
+            async with asyncio.timeout(0):
+                while len(lines) < CHUNK_BYTES:
+                    lines += self._line_of(await anext(changes))
+        except TimeoutError:
+            pass
+        return bytes(lines)
+
+    def _line_of(self, change: Any) -> bytes:
+        source = self._call.reading()
+        event: Event[Any] = source.event(change)
+        matches = self._selection.matches
+        shown: str | None = event.type
+        if matches is not None:
+            matched = event.previous is not None and matches(event.previous)
+            shown = transition(event.type, matched=matched, matches=matches(event.item))
+        return b"" if shown is None else self._show(shown, source.document(event.item), event.revision)
+
+    def _show(self, type: str, document: Any, revision: int) -> bytes:
+        first, self._first = self._first, False
+        return _line(self._view.event(type, document, revision, self._call.context.clock.wall_ms(), first=first))
+
+
+def _line(event: Any) -> bytes:
+    return codec.encode(event) + b"\n"

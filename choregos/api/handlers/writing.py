@@ -1,0 +1,232 @@
+"""POST, PUT, PATCH and DELETE of stored objects: admission, validation, compare-and-set.
+
+Invariants: what is stored has been defaulted and validated; a write that names a resourceVersion happens on exactly
+that state or not at all; one that names none is made again from the newest state when somebody else was faster; a dry
+run answers what the write would have answered and stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+
+from choregos.api.handlers.reading import read_page
+from choregos.api.requests import ApiRequest, answer
+from choregos.api.rules import codec, metadata, patch
+from choregos.api.rules.metadata import Stamp
+from choregos.api.rules.options import DeleteOptions, WriteOptions, delete_options, list_options, write_options
+from choregos.api.rules.status import Refusal, bad_request, success, unsupported_media
+from choregos.api.selection import select
+from choregos.api.sources import StoredSource
+from choregos.foundation.errors import AlreadyExists, Conflict, FieldError, NotFound
+from choregos.resources import meta, validation
+from choregos.resources.kind import Object
+
+RETRY_S = 0.002
+"""Pause before a write is tried again, times the attempt: long enough for the other write to arrive here."""
+
+
+async def create(call: ApiRequest) -> Response:
+    options = write_options(call.query)
+    body = await call.document()
+    clock, ids = call.context.clock, call.context.ids
+    stamp = Stamp(clock.wall_ms(), ids.uid(), ids.suffix())
+    call.name = str((body.get("metadata") or {}).get("name") or "")
+    if call.kind.namespaced and not call.target.namespace:
+        raise bad_request("an empty namespace may not be set during creation")
+    prepared = metadata.prepare_create(call.kind, body, namespace=call.target.namespace, stamp=stamp)
+    call.name = str(prepared["metadata"]["name"])
+    admit_to_namespace(call)
+    document, warnings = validated(call, prepared, options)
+    source = _stored(call)
+    if options.dry_run:
+        if _exists(source, call.target.namespace, call.name):
+            raise AlreadyExists(call.name)
+    else:
+        document = await source.store.create(call.kind.plural, document)
+    return answer(call.view.one(document, clock.wall_ms()), 201, warnings)
+
+
+def _exists(source: StoredSource, namespace: str, name: str) -> bool:
+    try:
+        source.get(namespace, name)
+    except NotFound:
+        return False
+    return True
+
+
+def admit_to_namespace(call: ApiRequest) -> None:
+    """New content needs a namespace that exists and is not being deleted.
+
+    Raises:
+        Refusal: 404 or 403, in Kubernetes' words.
+    """
+    name = call.target.namespace
+    if not call.kind.namespaced:
+        return
+    try:
+        namespace = call.context.resources.get("namespaces", "", name)
+    except NotFound as error:
+        details = {"name": name, "group": "", "kind": "namespaces"}
+        raise Refusal(404, "NotFound", f'namespaces "{name}" not found', details=details) from error
+    if meta.is_deleting(namespace):
+        message = f"unable to create new content in namespace {name} because it is being terminated"
+        cause = FieldError("metadata.namespace", f"namespace {name} is being terminated", "NamespaceTerminating")
+        quoted = f'{call.subject.qualified_resource} "{call.name}"'
+        raise Refusal(403, "Forbidden", f"{quoted} is forbidden: {message}", causes=(cause,))
+
+
+async def update(call: ApiRequest) -> Response:
+    options = write_options(call.query)
+    body = await call.document()
+    document, warnings = await replace(call, options, lambda _: dict(body))
+    return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
+
+
+async def patch_(call: ApiRequest) -> Response:
+    options = write_options(call.query)
+    change = await read_patch(call)
+    document, warnings = await replace(call, options, change)
+    return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
+
+
+async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
+    """The change that the request's body describes, as a function of the present document.
+
+    Raises:
+        Refusal: 415 for a patch of another kind, after which kubectl falls back; 400 for one that cannot be read.
+    """
+    media_type = codec.media_type_of(call.content_type)
+    if media_type not in codec.PATCHES:
+        raise unsupported_media(media_type, codec.PATCHES)
+    described = codec.decode(await call.body(), call.content_type)
+    if media_type == codec.JSON_PATCH:
+        return lambda document: patch.apply_operations(document, described)
+    if not isinstance(described, dict):
+        raise bad_request("a merge patch of an object must be an object")
+    return lambda document: patch.merge(document, described)
+
+
+async def replace(
+    call: ApiRequest, options: WriteOptions, change: Callable[[Object], Any]
+) -> tuple[Object, tuple[str, ...]]:
+    """Writes `change(present object)` and returns the stored object and warnings.
+
+    Raises:
+        Conflict: the body names another resourceVersion or uid, or others were faster too many times.
+        Invalid, NotFound, Refusal
+    """
+    source = _stored(call)
+    attempt = 0
+    while True:
+        attempt += 1
+        old = source.get(call.target.namespace, call.name)
+        body = change(old)
+        if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
+            raise bad_request("the result is no object with metadata")
+        subresource = "status" if call.target.subresource == "status" else ""
+        new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
+        new, warnings = validated(call, new, options, old)
+        if options.dry_run:
+            return new, warnings
+        try:
+            if metadata.is_finished(new):
+                return await source.store.delete(call.kind.plural, new), warnings
+            return await source.store.update(call.kind.plural, new), warnings
+        except Conflict as error:
+            if attempt >= call.context.limits.write_attempts_max:
+                raise Conflict(metadata.MODIFIED) from error
+            await call.context.clock.sleep(RETRY_S * attempt)
+
+
+def validated(
+    call: ApiRequest, document: Object, options: WriteOptions, old: Object | None = None
+) -> tuple[Object, tuple[str, ...]]:
+    """The object as it will be stored, and warnings.
+
+    Raises:
+        Refusal: 400, fields are unknown and validation is strict.
+        Invalid: anything else is wrong.
+    """
+    checked = validation.validate(call.kind, document, previous=old)
+    unknown = tuple(f'unknown field "{path}"' for path in checked.unknown_fields)
+    if unknown and options.field_validation == "Strict":
+        raise bad_request(
+            f'{call.kind.kind} in version "{call.target.version}" cannot be handled as a {call.kind.kind}: '
+            f"strict decoding error: {', '.join(unknown)}"
+        )
+    if options.field_validation == "Ignore":
+        unknown = ()
+    document = checked.object if old is None else meta.changed(old, checked.object)
+    return document, (*unknown, *checked.warnings)
+
+
+async def delete(call: ApiRequest) -> Response:
+    options = await read_delete_options(call)
+    source = _stored(call)
+    document, finished = await _delete_one(call, source, call.target.namespace, call.name, options)
+    warnings = orphan_warning(options)
+    if finished:
+        return answer(success(call.subject, document["metadata"]["uid"]), 200, warnings)
+    return answer(call.view.object(document), 200, warnings)
+
+
+async def delete_collection(call: ApiRequest) -> Response:
+    """Deletes what the selectors match, one after the other, and answers with the list of it."""
+    options = await read_delete_options(call)
+    chosen = list_options(call.query)
+    source = _stored(call)
+    page = read_page(call, chosen, select(call, chosen))
+    deleted = []
+    for item in page.items:
+        found = item["metadata"]
+        try:
+            document, _ = await _delete_one(call, source, found.get("namespace", ""), found["name"], options)
+        except NotFound:
+            continue
+        deleted.append(document)
+    listing = call.view.many(deleted, {"resourceVersion": str(source.revision)}, call.context.clock.wall_ms())
+    return answer(listing, 200, orphan_warning(options))
+
+
+async def read_delete_options(call: ApiRequest) -> DeleteOptions:
+    body = await call.body()
+    return delete_options(codec.decode_object(body, call.content_type) if body else {}, call.query)
+
+
+def orphan_warning(options: DeleteOptions) -> tuple[str, ...]:
+    if options.propagation != "Orphan":
+        return ()
+    return ("propagationPolicy Orphan is not supported: dependents are deleted in the background",)
+
+
+async def _delete_one(
+    call: ApiRequest, source: StoredSource, namespace: str, name: str, options: DeleteOptions
+) -> tuple[Object, bool]:
+    """The object as it was removed or marked, and whether it is gone."""
+    attempt = 0
+    while True:
+        attempt += 1
+        old = source.get(namespace, name)
+        marked = metadata.prepare_delete(call.kind, old, options, now_ms=call.context.clock.wall_ms())
+        finished = metadata.is_finished(marked)
+        if options.dry_run or marked is old:
+            return marked, finished
+        try:
+            if finished:
+                return await source.store.delete(call.kind.plural, marked), True
+            return await source.store.update(call.kind.plural, marked), False
+        except NotFound:
+            return old, True
+        except Conflict as error:
+            if attempt >= call.context.limits.write_attempts_max:
+                raise Conflict(metadata.MODIFIED) from error
+            await call.context.clock.sleep(RETRY_S * attempt)
+
+
+def _stored(call: ApiRequest) -> StoredSource:
+    source = call.reading()
+    assert isinstance(source, StoredSource), f"{call.kind.kind} is not written through the resource store"
+    return source

@@ -1,0 +1,144 @@
+"""One request as its handler sees it, the bounds on it, and how its answers are put on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from choregos.api.authentication import User
+from choregos.api.context import ApiContext
+from choregos.api.open_streams import OpenStreams
+from choregos.api.rules import codec
+from choregos.api.rules.paths import Target
+from choregos.api.rules.status import Subject
+from choregos.api.rules.views import View, view
+from choregos.api.sources import AnySource
+from choregos.foundation.errors import TooLarge
+from choregos.resources.kind import Kind
+
+T = TypeVar("T")
+WARNINGS_MAX = 50
+
+
+@dataclass(slots=True)
+class ApiRequest:
+    """An authenticated, authorized request for a resource that is served.
+
+    Attributes:
+        source: reads the objects of `kind`; None for a virtual kind.
+        name: of the object; for a creation it is learned from the body, so that an error can name it.
+    """
+
+    context: ApiContext
+    request: Request
+    user: User
+    target: Target
+    kind: Kind
+    source: AnySource | None
+    streams: OpenStreams
+    name: str
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query_params
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.target.group, self.kind.kind, self.kind.plural, self.name)
+
+    @property
+    def view(self) -> View:
+        target = self.target
+        api_version = f"{target.group}/{target.version}" if target.group else target.version
+        accepted = codec.accept(self.request.headers.get("accept", ""))
+        return view(self.kind, api_version, accepted, self.query.get("includeObject"))
+
+    @property
+    def content_type(self) -> str:
+        return self.request.headers.get("content-type", "")
+
+    async def body(self) -> bytes:
+        return await read_body(self.request, self.context.limits.body_bytes_max)
+
+    async def document(self) -> dict[str, Any]:
+        """The body as an object."""
+        return codec.decode_object(await self.body(), self.content_type)
+
+    def reading(self) -> AnySource:
+        """The source, of a kind that has one."""
+        assert self.source is not None, f"{self.kind.kind} is not stored"
+        return self.source
+
+
+def answer(document: Any, code: int = 200, warnings: Iterable[str] = ()) -> Response:
+    """A JSON answer; each warning is a header of its own, which kubectl prints."""
+    response = Response(codec.encode(document), code, media_type=codec.JSON)
+    for number, warning in enumerate(warnings):
+        if number == WARNINGS_MAX:
+            break
+        response.headers.append("warning", f"299 - {_quoted(warning)}")
+    return response
+
+
+def _quoted(text: str) -> str:
+    """An RFC 9110 quoted-string, ASCII only and without line breaks."""
+    plain = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: it has more than `bytes_max` bytes; what follows is not read.
+        ClientDisconnect: the client went away before it was complete.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > bytes_max:
+        raise _too_large(bytes_max)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"Request entity too large: limit is {bytes_max}")
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the client goes away. The body must have been read before.
+
+    Raises:
+        ClientDisconnect: the client went away first.
+    """
+    outcome: list[T] = []
+    failures: list[Exception] = []
+
+    async def perform(scope: anyio.CancelScope) -> None:
+        # Kept rather than raised, so that no ExceptionGroup hides the error's class from the caller.
+        try:
+            outcome.append(await work)
+        except Exception as error:
+            failures.append(error)
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(perform, group.cancel_scope)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        group.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    if not outcome:
+        raise ClientDisconnect
+    return outcome[0]

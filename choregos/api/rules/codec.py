@@ -1,0 +1,110 @@
+"""Request bodies into decoded JSON, answers into bytes; what a client accepts. Pure.
+
+JSON and YAML are read. Protobuf is not: it is answered 415, after which clients that can fall back to JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import yaml
+
+from choregos.api.rules.status import bad_request, unsupported_media
+
+JSON = "application/json"
+YAML = "application/yaml"
+ACCEPTED = (JSON, YAML)
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+PATCHES = (JSON_PATCH, MERGE_PATCH)
+
+encode = msgspec.json.encode
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def decode(body: bytes, content_type: str) -> Any:
+    """The JSON value of a body.
+
+    Args:
+        content_type: the header; missing or `*/*` means JSON.
+
+    Raises:
+        Refusal: 400 for a body that cannot be read, 415 for a media type that is not served.
+    """
+    media_type = media_type_of(content_type)
+    if media_type in (YAML, "application/x-yaml", "text/yaml"):
+        return _decode_yaml(body)
+    if media_type and media_type not in (JSON, "*/*", "application/x-www-form-urlencoded", *PATCHES):
+        raise unsupported_media(media_type, ACCEPTED)
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise bad_request(f"the request body is not valid JSON: {error}") from error
+
+
+def decode_object(body: bytes, content_type: str) -> dict[str, Any]:
+    """As `decode`, for a body that must be an object with `metadata`, if any, an object too."""
+    value = decode(body, content_type)
+    if not isinstance(value, dict):
+        raise bad_request("the request body must be an object")
+    if not isinstance(value.get("metadata", {}), dict):
+        raise bad_request("metadata must be an object")
+    return value
+
+
+def media_type_of(content_type: str) -> str:
+    """`application/json` of `application/json; charset=utf-8`."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _decode_yaml(body: bytes) -> Any:
+    try:
+        # An alias costs a few bytes and can stand for gigabytes; kubectl resolves them before it sends.
+        if b"*" in body and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=_LOADER)):
+            raise bad_request("aliases are not accepted in a YAML request body")
+        value = yaml.load(body, Loader=_LOADER)  # noqa: S506 a SafeLoader either way
+        # Once through JSON: dates become text, keys become strings, and what JSON cannot say is found here.
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
+        raise bad_request(f"the request body is not valid YAML: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """What form of the answer the client prefers among those served.
+
+    Attributes:
+        form: `Object`, `Table`, `PartialObjectMetadata` or `PartialObjectMetadataList`.
+        discovery: wants the aggregated discovery document.
+    """
+
+    form: str = "Object"
+    discovery: bool = False
+
+    @property
+    def table(self) -> bool:
+        return self.form == "Table"
+
+
+_DISCOVERY = "apidiscovery.k8s.io"
+DISCOVERY_TYPE = f"{JSON};g={_DISCOVERY};v=v2;as=APIGroupDiscoveryList"
+_FORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+def accept(header: str) -> Accept:
+    """The first clause of an Accept header that can be served; anything unknown is answered with plain JSON."""
+    for clause in header.split(","):
+        media_type, *parameters = (part.strip() for part in clause.split(";"))
+        if media_type not in (JSON, "*/*", "application/*"):
+            continue
+        values = dict(part.partition("=")[::2] for part in parameters)
+        form, group, version = values.get("as"), values.get("g"), values.get("v")
+        if form is None:
+            return Accept()
+        if group == "meta.k8s.io" and version == "v1" and form in _FORMS:
+            return Accept(form)
+        if group == _DISCOVERY and version == "v2" and form == "APIGroupDiscoveryList":
+            return Accept(discovery=True)
+    return Accept()

@@ -1,0 +1,131 @@
+"""Discovery documents, made from the kinds: aggregated (`apidiscovery.k8s.io/v2`) and legacy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from choregos.resources.kind import Kind
+
+GroupVersion = tuple[str, str]
+Document = dict[str, Any]
+
+AGENT_LOG = "log"
+"""Subresource of agents: their log as text."""
+
+
+def group_versions(kinds: Iterable[Kind]) -> list[GroupVersion]:
+    """Every (group, version) that is served, aliases included, the core group first."""
+    found = {pair for kind in kinds for pair in ((kind.group, kind.version), *kind.aliases)}
+    return sorted(found)
+
+
+def served_under(kinds: Iterable[Kind], group: str, version: str) -> list[Kind]:
+    return [kind for kind in kinds if (group, version) in ((kind.group, kind.version), *kind.aliases)]
+
+
+def aggregated(kinds: Iterable[Kind], *, core: bool) -> Document:
+    """`APIGroupDiscoveryList` for `/api` (core) or `/apis`."""
+    kinds = list(kinds)
+    items: dict[str, Document] = {}
+    for group, version in group_versions(kinds):
+        if bool(group) == core:
+            continue
+        item = items.setdefault(group, {"metadata": {"name": group} if group else {}, "versions": []})
+        resources = [_aggregated_resource(kind, group, version) for kind in served_under(kinds, group, version)]
+        item["versions"].append({"version": version, "resources": resources, "freshness": "Current"})
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": list(items.values()),
+    }
+
+
+def _aggregated_resource(kind: Kind, group: str, version: str) -> Document:
+    resource: Document = {
+        "resource": kind.plural,
+        "responseKind": {"group": group, "version": version, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": sorted(kind.verbs),
+    }
+    if kind.short_names:
+        resource["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        resource["categories"] = list(kind.categories)
+    subresources = [
+        {
+            "subresource": name,
+            "responseKind": dict(zip(("group", "version", "kind"), response, strict=True)),
+            "verbs": list(verbs),
+        }
+        for name, response, verbs in _subresources(kind, group, version)
+    ]
+    if subresources:
+        resource["subresources"] = subresources
+    return resource
+
+
+def _subresources(kind: Kind, group: str, version: str) -> list[tuple[str, tuple[str, str, str], tuple[str, ...]]]:
+    """Name, (group, version, kind) of the answer, and verbs."""
+    found: list[tuple[str, tuple[str, str, str], tuple[str, ...]]] = []
+    if kind.has_status and kind.plane == "declarative":
+        found.append(("status", (group, version, kind.kind), ("get", "patch", "update")))
+    if kind.scale is not None:
+        found.append(("scale", ("autoscaling", "v1", "Scale"), ("get", "patch", "update")))
+    if kind.plane == "instance":
+        found.append((AGENT_LOG, (group, version, kind.kind), ("get",)))
+    return found
+
+
+def api_versions(kinds: Iterable[Kind]) -> Document:
+    """`APIVersions`: the legacy document of `/api`."""
+    versions = [version for group, version in group_versions(kinds) if not group]
+    return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": []}
+
+
+def api_groups(kinds: Iterable[Kind]) -> Document:
+    """`APIGroupList`: the legacy document of `/apis`."""
+    groups = sorted({group for group, _ in group_versions(kinds) if group})
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [api_group(kinds, group) for group in groups]}
+
+
+def api_group(kinds: Iterable[Kind], group: str) -> Document:
+    """`APIGroup`: the document of `/apis/<group>`."""
+    versions = [
+        {"groupVersion": f"{group}/{version}", "version": version}
+        for name, version in group_versions(kinds)
+        if name == group
+    ]
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": group,
+        "versions": versions,
+        "preferredVersion": versions[0],
+    }
+
+
+def api_resources(kinds: Iterable[Kind], group: str, version: str) -> Document:
+    """`APIResourceList`: the legacy document of one group and version."""
+    resources: list[Document] = []
+    for kind in served_under(kinds, group, version):
+        entry: Document = {
+            "name": kind.plural,
+            "singularName": kind.singular,
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": sorted(kind.verbs),
+        }
+        if kind.short_names:
+            entry["shortNames"] = list(kind.short_names)
+        if kind.categories:
+            entry["categories"] = list(kind.categories)
+        resources.append(entry)
+        for name, (of_group, of_version, of_kind), verbs in _subresources(kind, group, version):
+            entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
+            entry |= {"group": of_group, "version": of_version, "kind": of_kind, "verbs": list(verbs)}
+            resources.append(entry)
+    group_version = f"{group}/{version}" if group else version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}

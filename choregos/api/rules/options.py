@@ -1,0 +1,187 @@
+"""Query parameters and DeleteOptions as values. Pure; every bad one is refused with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from choregos.api.rules.status import Refusal, bad_request
+from choregos.foundation.errors import FieldError
+
+PropagationPolicies = ("Background", "Foreground", "Orphan")
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`metav1.ListOptions`.
+
+    Attributes:
+        limit: most items in one answer; 0 means all.
+        token: the `continue` parameter.
+        revision: `resourceVersion`; None if it was not given.
+        match: `resourceVersionMatch`: empty, `Exact` or `NotOlderThan`.
+        timeout_s: how long a watch lasts; None: until the server's own limit.
+    """
+
+    limit: int = 0
+    token: str = ""
+    revision: int | None = None
+    match: str = ""
+    label_selector: str = ""
+    field_selector: str = ""
+    timeout_s: float | None = None
+    bookmarks: bool = False
+    initial_events: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Options of create, update and patch; `field_validation` is `Strict`, `Warn` or `Ignore`."""
+
+    dry_run: bool = False
+    field_validation: str = "Warn"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """`metav1.DeleteOptions`; the preconditions are empty when there are none."""
+
+    dry_run: bool = False
+    grace_s: int | None = None
+    propagation: str = "Background"
+    uid: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Options of a log; None means no bound."""
+
+    tail_lines: int | None
+    since_s: float | None
+    follow: bool
+    timestamps: bool
+
+
+def log_options(query: Mapping[str, str]) -> LogOptions:
+    since = _integer(query, "sinceSeconds")
+    return LogOptions(
+        tail_lines=_integer(query, "tailLines"),
+        since_s=None if since is None else float(since),
+        follow=_boolean(query, "follow") is True,
+        timestamps=_boolean(query, "timestamps") is True,
+    )
+
+
+def is_watch(query: Mapping[str, str]) -> bool:
+    return _boolean(query, "watch") is True
+
+
+def list_options(query: Mapping[str, str]) -> ListOptions:
+    """Raises: Refusal 400 for a value of the wrong form, 422 for combinations that make no sense."""
+    revision = query.get("resourceVersion") or None
+    match = query.get("resourceVersionMatch", "")
+    timeout = _integer(query, "timeoutSeconds")
+    options = ListOptions(
+        limit=_integer(query, "limit") or 0,
+        token=query.get("continue", ""),
+        revision=None if revision is None else parse_revision(revision),
+        match=match,
+        label_selector=query.get("labelSelector", ""),
+        field_selector=query.get("fieldSelector", ""),
+        timeout_s=None if timeout is None else float(timeout),
+        bookmarks=_boolean(query, "allowWatchBookmarks") is True,
+        initial_events=_boolean(query, "sendInitialEvents"),
+    )
+    _check_match(options, watch=is_watch(query))
+    return options
+
+
+def _check_match(options: ListOptions, *, watch: bool) -> None:
+    if options.match not in ("", "Exact", "NotOlderThan"):
+        raise _forbidden("resourceVersionMatch", 'supported values: "Exact", "NotOlderThan"')
+    if watch:
+        if options.initial_events is None and options.match:
+            raise _forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch")
+        if options.initial_events is not None and options.match != "NotOlderThan":
+            raise _forbidden("resourceVersionMatch", "sendInitialEvents requires resourceVersionMatch=NotOlderThan")
+        if options.initial_events and not options.bookmarks:
+            raise _forbidden("allowWatchBookmarks", "sendInitialEvents requires allowWatchBookmarks=true")
+        return
+    if options.initial_events is not None:
+        raise _forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    if options.match and options.revision is None:
+        raise _forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if options.match == "Exact" and options.revision == 0:
+        raise _forbidden("resourceVersionMatch", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+    if options.token and options.revision:
+        raise bad_request("specifying resource version is not allowed when using continue")
+
+
+def write_options(query: Mapping[str, str]) -> WriteOptions:
+    validation = query.get("fieldValidation") or "Warn"
+    if validation not in ("Strict", "Warn", "Ignore"):
+        raise _forbidden("fieldValidation", 'supported values: "Ignore", "Strict", "Warn"')
+    return WriteOptions(_dry_run(query.get("dryRun", "")), validation)
+
+
+def delete_options(body: Mapping[str, Any], query: Mapping[str, str]) -> DeleteOptions:
+    """DeleteOptions of the request body; the query counts where the body says nothing."""
+    preconditions = body.get("preconditions") or {}
+    dry_run = body.get("dryRun") or query.get("dryRun", "")
+    grace = body.get("gracePeriodSeconds")
+    if grace is None:
+        grace = _integer(query, "gracePeriodSeconds")
+    if not isinstance(preconditions, dict) or not (grace is None or (isinstance(grace, int) and grace >= 0)):
+        raise bad_request("the request body is no valid DeleteOptions")
+    propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or "Background"
+    if propagation not in PropagationPolicies:
+        raise _forbidden("propagationPolicy", 'supported values: "Background", "Foreground", "Orphan"')
+    return DeleteOptions(
+        dry_run=_dry_run(dry_run[0] if isinstance(dry_run, list) else dry_run),
+        grace_s=grace,
+        propagation=propagation,
+        uid=str(preconditions.get("uid") or ""),
+        revision=str(preconditions.get("resourceVersion") or ""),
+    )
+
+
+def parse_revision(text: str) -> int:
+    """A resourceVersion as the number it is; Raises Refusal 400 for anything else."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise bad_request(f"invalid resource version: {text!r} is no number")
+    return int(text)
+
+
+def _dry_run(value: Any) -> bool:
+    if value in ("", None):
+        return False
+    if value != "All":
+        raise _forbidden("dryRun", 'supported values: "All"')
+    return True
+
+
+def _boolean(query: Mapping[str, str], name: str) -> bool | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    # An empty value means true, as in `?watch`.
+    if text in ("", "1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise bad_request(f"{name} must be true or false, not {text!r}")
+
+
+def _integer(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise bad_request(f"{name} must be a whole number that is not negative, not {text!r}")
+    return int(text)
+
+
+def _forbidden(field: str, message: str) -> Refusal:
+    return Refusal(422, "Invalid", f"{field}: {message}", causes=(FieldError(field, message, "FieldValueForbidden"),))

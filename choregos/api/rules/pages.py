@@ -1,0 +1,140 @@
+"""Lists in chunks: sorted snapshots, the pages cut from them, and the `continue` token that names the next page. Pure.
+
+A snapshot is what a collection held at one revision, sorted by namespace and name; it is made once per revision
+and shared by all pages and all clients. A client that continues reads on from the same snapshot, so that its chunks
+add up to the state at one moment. When the snapshot is no longer held the client is told so (410), together with a
+token that continues from the present state instead, as Kubernetes does.
+"""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from choregos.api.rules.status import Refusal, bad_request
+
+T = TypeVar("T")
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """`items[i]` has the key `keys[i]`; keys rise strictly."""
+
+    revision: int
+    keys: Sequence[Key]
+    items: Sequence[T]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A chunk of a snapshot.
+
+    Attributes:
+        token: continues after it; empty if this is the last.
+        remaining: items that follow; None when a selector makes that unknown.
+    """
+
+    items: Sequence[T]
+    revision: int
+    token: str
+    remaining: int | None
+
+
+class Token(msgspec.Struct, array_like=True, frozen=True):
+    """Attributes:
+    revision: of the snapshot; 0: whatever is present.
+    after: key of the last item that was handed out.
+    """
+
+    revision: int
+    after: Key
+
+
+def encode_token(token: Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(token)).rstrip(b"=").decode()
+
+
+def decode_token(text: str) -> Token:
+    """Raises: Refusal 400 for text that no `encode_token` made."""
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Token)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise bad_request("continue key is not valid") from error
+
+
+def snapshot(revision: int, items: Sequence[T], key: Callable[[T], Key]) -> Snapshot[T]:
+    ordered = sorted(((key(item), item) for item in items), key=lambda pair: pair[0])
+    return Snapshot(revision, [pair[0] for pair in ordered], [pair[1] for pair in ordered])
+
+
+def cut(
+    source: Snapshot[T], limit: int, after: Key | None, matches: Callable[[T], bool] | None, *, consistent: bool = True
+) -> Page[T]:
+    """The page of at most `limit` items (0: no limit) that match and follow the key `after`.
+
+    Args:
+        consistent: the token shall demand this very snapshot.
+    """
+    start = bisect_right(source.keys, after) if after is not None else 0
+    total = len(source.keys)
+    if matches is None:
+        end = min(total, start + limit) if limit else total
+        items = source.items[start:end]
+    else:
+        chosen: list[T] = []
+        end = start
+        while end < total and not (limit and len(chosen) == limit):
+            if matches(source.items[end]):
+                chosen.append(source.items[end])
+            end += 1
+        items = chosen
+        if limit and not any(matches(source.items[position]) for position in range(end, total)):
+            end = total
+    if end >= total:
+        return Page(items, source.revision, "", None)
+    token = encode_token(Token(source.revision if consistent else 0, source.keys[end - 1]))
+    return Page(items, source.revision, token, total - end if matches is None else None)
+
+
+def expired(token: Token) -> Refusal:
+    """The answer to a token whose snapshot is gone."""
+    return Refusal(
+        410,
+        "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        metadata={"continue": encode_token(Token(0, token.after))},
+    )
+
+
+class Snapshots(Generic[T]):
+    """The last few snapshots by collection and revision, the least recently used one dropped first.
+
+    Attributes:
+        size_max: how many are kept. A snapshot holds references, 16 bytes an item, and keeps replaced objects alive.
+    """
+
+    def __init__(self, size_max: int = 8) -> None:
+        self.size_max = size_max
+        self._held: OrderedDict[tuple[str, str, int], Snapshot[T]] = OrderedDict()
+
+    def get(self, resource: str, namespace: str, revision: int) -> Snapshot[T] | None:
+        found = self._held.get((resource, namespace, revision))
+        if found is not None:
+            self._held.move_to_end((resource, namespace, revision))
+        return found
+
+    def put(self, resource: str, namespace: str, taken: Snapshot[T]) -> None:
+        self._held[(resource, namespace, taken.revision)] = taken
+        if len(self._held) > self.size_max:
+            self._held.popitem(last=False)

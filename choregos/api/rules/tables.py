@@ -1,0 +1,50 @@
+"""Objects as rows of `meta.k8s.io/v1 Table`, which is what `kubectl get` prints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from choregos.resources.kind import Column, Kind, Object, ReadOnlyObject
+
+INCLUDES = ("Metadata", "Object", "None")
+"""Values of the `includeObject` parameter: what comes with each row."""
+
+
+def definitions(kind: Kind) -> list[dict[str, Any]]:
+    """The `columnDefinitions` of a kind."""
+    return [
+        {
+            "name": column.name,
+            "type": column.type,
+            "format": column.format or ("name" if column.name == "Name" else ""),
+            "description": column.description,
+            "priority": 1 if column.wide else 0,
+        }
+        for column in kind.columns
+    ]
+
+
+def row(columns: tuple[Column, ...], document: Object, now_ms: int, include: str) -> dict[str, Any]:
+    """One row; `include` says what the client gets along with the cells."""
+    cells = [column.cell(document, now_ms) for column in columns]
+    if include == "None":
+        return {"cells": cells}
+    return {"cells": cells, "object": document if include == "Object" else partial(document)}
+
+
+def table(kind: Kind, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int, include: str) -> Object:
+    """A whole Table with its column definitions."""
+    columns = kind.columns
+    rows = [row(columns, document, now_ms, include) for document in documents]
+    return {**empty(metadata), "columnDefinitions": definitions(kind), "rows": rows}
+
+
+def empty(metadata: dict[str, Any]) -> Object:
+    """A Table without rows; in a watch it carries a bookmark."""
+    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []}
+
+
+def partial(document: ReadOnlyObject) -> Object:
+    """Only the metadata of an object, as `PartialObjectMetadata`."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": document["metadata"]}

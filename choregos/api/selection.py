@@ -1,0 +1,69 @@
+"""Which items a list or watch shows: its label and field selectors as one question about an item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from choregos.api.requests import ApiRequest
+from choregos.api.rules.options import ListOptions
+from choregos.api.rules.status import bad_request
+from choregos.api.sources import AnySource
+from choregos.resources.selectors import (
+    FieldRequirement,
+    FieldSelector,
+    LabelSelector,
+    field_text,
+    parse_field_selector,
+    parse_label_selector,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was selected.
+
+    Attributes:
+        matches: asked of every item; None if everything is selected.
+        name: the only name that can match; empty if there may be several.
+    """
+
+    matches: Callable[[Any], bool] | None
+    name: str = ""
+
+
+def select(call: ApiRequest, options: ListOptions) -> Selection:
+    """
+    Raises:
+        Refusal: 400, a selector cannot be read.
+    """
+    try:
+        labels = parse_label_selector(options.label_selector)
+        fields = parse_field_selector(options.field_selector)
+    except ValueError as error:
+        raise bad_request(f"unable to parse the selector: {error}") from error
+    if call.target.name:
+        # A watch of one object, as `?watch` on its own path.
+        fields = FieldSelector((*fields.requirements, FieldRequirement("metadata.name", True, call.target.name)))
+    if not labels and not fields:
+        return Selection(None)
+    return Selection(_question(call.reading(), labels, fields), fields.value_of("metadata.name") or "")
+
+
+def _question(source: AnySource, labels: LabelSelector, fields: FieldSelector) -> Callable[[Any], bool]:
+    names = FieldSelector(tuple(each for each in fields.requirements if each.path == "metadata.name"))
+    others = FieldSelector(tuple(each for each in fields.requirements if each.path != "metadata.name"))
+
+    def matches(item: Any) -> bool:
+        # The cheapest question first: only the last one makes a document of an item.
+        if names and not names.matches_fields(lambda _: source.name(item)):
+            return False
+        if labels and not labels.matches(source.labels(item)):
+            return False
+        if not others:
+            return True
+        document = source.document(item)
+        return others.matches_fields(lambda path: field_text(document, path))
+
+    return matches

@@ -1,0 +1,160 @@
+"""The API server on a TLS socket: uvicorn, with the client's certificate in the ASGI scope and a quick, clean end.
+
+Invariant: the handshake refuses a client without a certificate of the cluster's CA. When `serve` is left, watches
+have ended with the last complete line and no connection is open any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from choregos.api.authentication import PEER
+from choregos.api.server import ApiServer
+from choregos.foundation.errors import Permanent
+from choregos.foundation.tasks import Tasks
+
+SHUTDOWN_S = 3
+"""Requests that are still running so long after the end was asked for are cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Where to listen, and as whom.
+
+    Attributes:
+        port: 0 lets the system choose.
+        certificate, key: PEM files of the server's own certificate (and chain).
+        client_ca: PEM file of the CA whose certificates clients present.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that accepts connections at `host` and `port`."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}"
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1, with the verified certificate of the connection in the scope of each of its requests."""
+
+    _certificate: Any = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._certificate = transport.get_extra_info("peercert")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[PEER] = self._certificate  # type: ignore[literal-required]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the composition root, and ends watches before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], Any]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+        self.accepting = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.accepting.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._on_stop()
+        await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def serve(app: ApiServer, settings: ServeSettings) -> AsyncIterator[Serving]:
+    """Serves `app` while the context is open.
+
+    Raises:
+        Permanent: the address is taken or not this machine's, or a certificate file cannot be used.
+    """
+    listener = _listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            ssl_certfile=settings.certificate,
+            ssl_context_factory=lambda *_: tls_context(settings),
+        )
+        server = _Server(config, app.close)
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise Permanent(
+                f"cannot use {settings.certificate}, {settings.key}, {settings.client_ca}: {error}"
+            ) from error
+        async with Tasks() as tasks:
+            running = tasks.start(server.serve(sockets=[listener]), "api server")
+            running.add_done_callback(lambda _: server.accepting.set())
+            await server.accepting.wait()
+            try:
+                yield Serving(settings.host, listener.getsockname()[1])
+            finally:
+                server.should_exit = True
+                await running
+
+
+def tls_context(settings: ServeSettings) -> ssl.SSLContext:
+    """TLS 1.2 or later; a client must present a certificate of the CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.certificate, settings.key)
+    context.load_verify_locations(settings.client_ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise Permanent(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port, or stop what uses it"
+        ) from error
+    return listener
