@@ -15,6 +15,7 @@ from nats.errors import NoRespondersError
 from choregos.foundation.bus import Bus, BusAddress, connect
 from choregos.foundation.errors import Denied, Permanent
 from choregos.foundation.ids import SystemIds
+from choregos.foundation.tasks import Tasks
 from choregos.security.credentials import (
     BusCredentials,
     BusServer,
@@ -90,21 +91,22 @@ def _listening_on(process: subprocess.Popen[bytes]) -> str:
 
 async def allowed(bus: Bus, subject: str) -> bool:
     """Whether the server lets `bus` publish there: a refused request is never answered, not even "nobody is there"."""
-    refused = asyncio.get_running_loop().create_future()
+    outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def failed(error: Exception) -> None:
-        if "permissions violation" in str(error) and not refused.done():
-            refused.set_result(None)
+        if "permissions violation" in str(error) and not outcome.done():
+            outcome.set_result(False)
+
+    async def ask() -> None:
+        with contextlib.suppress(NoRespondersError):
+            await bus.client.request(subject, b"", timeout=30)
+        if not outcome.done():
+            outcome.set_result(True)
 
     bus.client._error_cb = failed
-    answer = asyncio.ensure_future(bus.client.request(subject, b"", timeout=10))
-    await asyncio.wait((refused, answer), return_when=asyncio.FIRST_COMPLETED)
-    if refused.done():
-        answer.cancel()
-        return False
-    with contextlib.suppress(NoRespondersError):
-        await answer
-    return True
+    async with Tasks() as tasks:
+        tasks.start(ask(), "request")
+        return await outcome
 
 
 CALLS = "c.local.default.w1"

@@ -1,0 +1,457 @@
+"""The client of the API: `Client` (async) for programs and for the command line.
+
+    async with Client.from_kubeconfig() as client:
+        await client.apply(manifest)
+        await client.wait("agentcluster", "support", "condition=Ready", timeout_s=60)
+        answer = await client.call(capability="conversation", method="reply", text="Hello")
+
+Objects are dictionaries, as decoded JSON; kinds are named as for kubectl (`agents`, `ag`, `agents.choregos.dev`).
+A namespace of None is the kubeconfig's, `""` is all of them. Every method raises the classes of
+`choregos.foundation.errors`: `Temporary` when the server cannot be reached.
+
+Does not cache objects: who needs them at hand follows `watch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from choregos.client import discovery
+from choregos.client.connection import JSON, Connection
+from choregos.client.discovery import Catalogue, ResourceType
+from choregos.client.goals import Goal, parse_goal
+from choregos.client.merge import apply_patch, with_last_applied
+from choregos.client.statuses import error_of_call
+from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_all
+from choregos.foundation.clock import Clock, SystemClock
+from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, Temporary
+from choregos.foundation.settings import Environment, load_environment
+from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+CALL_MARGIN_S = 5.0
+"""The server ends a call that is over; the client waits this much longer for its answer, then gives up itself."""
+
+_APPLY_ATTEMPTS_MAX = 5
+
+Objects = list[Object]
+Patch = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""A mapping is a JSON merge patch (RFC 7386), a sequence a JSON patch (RFC 6902)."""
+
+
+class TimedOut(Temporary):
+    """What was waited for did not happen in the time given; it still may."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """What a call returned.
+
+    Attributes:
+        agent: name of the agent that answered.
+        duration_ms: as the server measured it, in milliseconds.
+    """
+
+    result: Any
+    agent: str
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did: `created`, `configured` or `unchanged`; and the object as it is now."""
+
+    outcome: str
+    object: Object
+
+
+class Client:
+    """A connection to one API server; close it, or use it as a context."""
+
+    def __init__(self, access: ApiAccess, *, clock: Clock | None = None) -> None:
+        self._connection = Connection(access)
+        self._namespace = access.namespace
+        self._clock: Clock = clock or SystemClock()
+        self._catalogue: Catalogue | None = None
+        self._discovering = asyncio.Lock()
+
+    @classmethod
+    def from_kubeconfig(cls, path: str | Path | None = None, *, context: str = "") -> Client:
+        """A client for the server of a kubeconfig.
+
+        Args:
+            path: None: the data directory's if there is one (`$CHOREGOS_DATA_DIR`, else `.choregos`), then
+                `$KUBECONFIG`.
+            context: None: the kubeconfig's current one.
+
+        Raises:
+            NotFound: there is no kubeconfig.
+            Invalid: it cannot be used; the message says why.
+        """
+        paths = [Path(path)] if path is not None else kubeconfig_paths(load_environment())
+        return cls(load_kubeconfig(paths, context=context))
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that is used when none is named."""
+        return self._namespace
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return self._connection.server
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    # Reading
+
+    async def version(self) -> Object:
+        """What the server says of itself: `gitVersion`, `platform`, …"""
+        return _object(await self._connection.request("GET", "/version"))
+
+    async def catalogue(self) -> Catalogue:
+        """What the server serves; asked for once."""
+        async with self._discovering:
+            if self._catalogue is None:
+                core, groups = await asyncio.gather(
+                    *(self._connection.request("GET", path, accept=discovery.ACCEPT) for path in ("/api", "/apis"))
+                )
+                self._catalogue = discovery.parse_catalogue((core, groups))
+        return self._catalogue
+
+    async def get(self, kind: str, name: str, *, namespace: str | None = None) -> Object:
+        """One object.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        resource = await self._resource(kind)
+        return _object(await self._connection.request("GET", self._path(resource, namespace, name)))
+
+    async def list(
+        self, kind: str, *, namespace: str | None = None, selector: str = "", field_selector: str = ""
+    ) -> Objects:
+        """All objects of a kind, read in pages of one and the same revision."""
+        return (await self.listing(kind, namespace=namespace, selector=selector, field_selector=field_selector)).items
+
+    async def listing(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        field_selector: str = "",
+        tables: bool = False,
+    ) -> Listing:
+        """As `list`, with the revision to watch from.
+
+        Args:
+            tables: have each object as a one-row `meta.k8s.io/v1 Table` with the server's columns.
+        """
+        resource = await self._resource(kind)
+        query = _selection(selector, field_selector)
+        return await list_all(
+            self._connection, self._path(resource, namespace), query, accept=TABLE if tables else JSON
+        )
+
+    async def watch(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        field_selector: str = "",
+        after: Listing | None = None,
+        tables: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Every change, for ever: end it by closing the iterator.
+
+        Begins with every present object as ADDED, or after a `listing`. Goes on over lost connections and restarts
+        of the server: it lists again, and tells the difference.
+        """
+        resource = await self._resource(kind)
+        query = _selection(selector, field_selector)
+        accept = TABLE if tables else JSON
+        path = self._path(resource, namespace)
+        watch = Watch(self._connection, path, query, self._clock, after=after, accept=accept)
+        async with contextlib.aclosing(watch.events()) as events:
+            async for event in events:
+                yield event
+
+    async def events(self, *, namespace: str | None = None, about: Object | None = None) -> Objects:
+        """The Events of a namespace, oldest first; only those about one object if it is given."""
+        namespace = about["metadata"].get("namespace", "default") if about else namespace
+        fields = f"involvedObject.uid={about['metadata']['uid']}" if about else ""
+        found = await self.list("events", namespace=namespace, field_selector=fields)
+        return sorted(found, key=event_time)
+
+    async def logs(
+        self,
+        agent: str,
+        *,
+        namespace: str | None = None,
+        follow: bool = False,
+        tail_lines: int | None = None,
+        since_s: int | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """The lines of an agent's log, oldest first; with `follow` for as long as the agent lives.
+
+        Args:
+            tail_lines: only that many of the last ones.
+            since_s: only those of that many last seconds.
+        """
+        resource = await self._resource("agents")
+        query = {"follow": "true"} if follow else {}
+        query |= {"tailLines": str(tail_lines)} if tail_lines is not None else {}
+        query |= {"sinceSeconds": str(since_s)} if since_s is not None else {}
+        path = self._path(resource, namespace, agent, "log")
+        lines = self._connection.lines(path, query, accept="text/plain, application/json", silence_s_max=None)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                yield line.decode(errors="replace")
+
+    # Writing
+
+    async def create(self, manifest: Object, *, dry_run: bool = False) -> Object:
+        """Stores a new object.
+
+        Raises:
+            AlreadyExists: one of this name exists.
+            Invalid: it is refused, with every fault.
+        """
+        resource, namespace, _ = await self._target(manifest)
+        query = _writing(dry_run)
+        return _object(
+            await self._connection.request("POST", self._path(resource, namespace), query=query, body=manifest)
+        )
+
+    async def apply(self, manifest: Object, *, dry_run: bool = False) -> Applied:
+        """Makes the object as the manifest says: creates it, or changes what differs, as `kubectl apply` does.
+
+        What the last apply set and this one leaves out is removed; what others set is left alone.
+
+        Raises:
+            Invalid: it is refused, with every fault.
+            Conflict: it kept changing meanwhile.
+        """
+        resource, namespace, name = await self._target(manifest)
+        path = self._path(resource, namespace, name)
+        for _ in range(_APPLY_ATTEMPTS_MAX):
+            # Both races, with a deletion and with a creation, end by looking again.
+            with contextlib.suppress(NotFound, AlreadyExists, Conflict):
+                return await self._apply_once(manifest, path, dry_run=dry_run)
+        return await self._apply_once(manifest, path, dry_run=dry_run)
+
+    async def _apply_once(self, manifest: Object, path: str, *, dry_run: bool) -> Applied:
+        try:
+            live = _object(await self._connection.request("GET", path))
+        except NotFound:
+            return Applied("created", await self.create(with_last_applied(manifest), dry_run=dry_run))
+        patch = apply_patch(live, manifest)
+        if not patch:
+            return Applied("unchanged", live)
+        # Nobody may have changed what the patch was computed from.
+        patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
+        query = _writing(dry_run)
+        changed = await self._connection.request("PATCH", path, query=query, body=patch, content_type=MERGE_PATCH)
+        same = changed["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+        return Applied("unchanged" if same and not dry_run else "configured", changed)
+
+    async def patch(
+        self,
+        kind: str,
+        name: str,
+        patch: Patch,
+        *,
+        namespace: str | None = None,
+        subresource: str = "",
+    ) -> Object:
+        """Changes part of an object."""
+        resource = await self._resource(kind)
+        content_type = MERGE_PATCH if isinstance(patch, Mapping) else JSON_PATCH
+        path = self._path(resource, namespace, name, subresource)
+        return _object(await self._connection.request("PATCH", path, body=patch, content_type=content_type))
+
+    async def scale(self, kind: str, name: str, replicas: int, *, namespace: str | None = None) -> Object:
+        """Sets how many there shall be; returns the `autoscaling/v1 Scale`.
+
+        Raises:
+            Invalid: this kind has no number of replicas.
+        """
+        resource = await self._resource(kind)
+        if "scale" not in resource.subresources:
+            raise Invalid(f"{resource.plural} cannot be scaled; an AgentSet can")
+        return await self.patch(kind, name, {"spec": {"replicas": replicas}}, namespace=namespace, subresource="scale")
+
+    async def delete(
+        self, kind: str, name: str, *, namespace: str | None = None, grace_s: int | None = None, uid: str = ""
+    ) -> str:
+        """Asks for an object to be deleted; returns its uid. It is gone once `wait(…, "delete")` has returned.
+
+        Args:
+            grace_s: seconds it may take to end by itself; None: as it says itself.
+            uid: delete only this one, not a successor of the same name.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        resource = await self._resource(kind)
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        options |= {"gracePeriodSeconds": grace_s} if grace_s is not None else {}
+        options |= {"preconditions": {"uid": uid}} if uid else {}
+        answer = await self._connection.request("DELETE", self._path(resource, namespace, name), body=options)
+        details = answer.get("details") if answer.get("kind") == "Status" else answer["metadata"]
+        return str((details or {}).get("uid", ""))
+
+    # Waiting and calling
+
+    async def wait(
+        self, kind: str, name: str, goal: str, *, timeout_s: float, namespace: str | None = None, uid: str = ""
+    ) -> Object | None:
+        """Returns the object once it is as `goal` says (`goals.parse_goal`); None once it is gone.
+
+        Args:
+            uid: with `delete`: a successor of the same name counts as gone.
+
+        Raises:
+            TimedOut: it is not so after `timeout_s` seconds; the message says how it is.
+        """
+        parsed = parse_goal(goal)
+        progress = {"state": f"the API server {self.server} was not reached"}
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._until(parsed, (kind, name, namespace, uid), progress)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"{kind} {name} did not reach {parsed.words} within {timeout_s:g} s: {progress['state']}"
+            ) from error
+
+    async def _until(
+        self, goal: Goal, which: tuple[str, str, str | None, str], progress: dict[str, str]
+    ) -> Object | None:
+        kind, name, namespace, uid = which
+        fields = f"metadata.name={name}"
+        listing = await self.listing(kind, namespace=namespace, field_selector=fields)
+        current = listing.items[0] if listing.items else None
+        changes = self.watch(kind, namespace=namespace, field_selector=fields, after=listing)
+        async with contextlib.aclosing(changes):
+            while True:
+                if current is not None and uid and current["metadata"]["uid"] != uid:
+                    current = None
+                progress["state"] = goal.state(current)
+                if goal.met(current):
+                    return current
+                event = await anext(changes)
+                current = None if event.type == "DELETED" else event.object
+
+    async def call(
+        self,
+        *,
+        agent: str = "",
+        capability: str = "",
+        method: str = "",
+        timeout_s: float = 30.0,
+        namespace: str | None = None,
+        selector: str = "",
+        **arguments: Any,
+    ) -> Any:
+        """Runs a method of an agent and returns its result.
+
+        Args:
+            agent: name of the agent; or
+            capability: what it must be able to do: the best of those that can is asked.
+            method: may be left out with a capability that one method serves.
+            selector: label selector that narrows the agents with the capability.
+            arguments: of the method. One that is named like a parameter here goes through `call_detailed`.
+
+        Raises:
+            CallError: there is no result; the subclass says why, `remote_traceback` where.
+        """
+        spec = {"agent": agent, "capability": capability, "method": method, "selector": selector}
+        answer = await self.call_detailed(spec, arguments, timeout_s=timeout_s, namespace=namespace)
+        return answer.result
+
+    async def call_detailed(
+        self, target: Mapping[str, str], arguments: Mapping[str, Any], *, timeout_s: float, namespace: str | None = None
+    ) -> CallAnswer:
+        """As `call`, and tells who answered; `target` has `agent` or `capability`, `method`, `selector`."""
+        resource = await self._resource("agentcalls")
+        spec = {key: value for key, value in target.items() if value}
+        manifest = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "spec": {**spec, "arguments": dict(arguments), "timeoutSeconds": timeout_s},
+        }
+        path = self._path(resource, namespace)
+        answer = await self._connection.request("POST", path, body=manifest, timeout_s=timeout_s + CALL_MARGIN_S)
+        status = answer.get("status") or {}
+        if status.get("error"):
+            raise error_of_call({"agent": status.get("agent"), **status["error"]})
+        return CallAnswer(
+            status.get("result"), str(status.get("agent") or ""), float(status.get("durationMilliseconds") or 0)
+        )
+
+    # Paths
+
+    async def _resource(self, kind: str) -> ResourceType:
+        return (await self.catalogue()).by_word(kind)
+
+    async def _target(self, manifest: Object) -> tuple[ResourceType, str, str]:
+        """Where a manifest goes: its type, namespace and name."""
+        metadata = manifest.get("metadata") or {}
+        resource = (await self.catalogue()).by_kind(str(manifest.get("apiVersion")), str(manifest.get("kind")))
+        return resource, metadata.get("namespace") or self._namespace, str(metadata.get("name") or "")
+
+    def _path(self, resource: ResourceType, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        chosen = self._namespace if namespace is None else namespace
+        if name and not chosen and resource.namespaced:
+            raise Invalid(f"one of the {resource.plural} can only be meant together with its namespace")
+        if "/" in name:
+            raise Invalid(f"{name!r} is no name of an object")
+        return resource.path(chosen, name, subresource)
+
+
+def kubeconfig_paths(environment: Environment, data_directory: Path | None = None) -> list[Path]:
+    """Where to look for a kubeconfig: the data directory's own first, because a `$KUBECONFIG` of another cluster may
+    be set all day."""
+    own = (data_directory or environment.data_directory) / "kubeconfig"
+    if own.exists() or not environment.kubeconfigs:
+        return [own]
+    return [*environment.kubeconfigs]
+
+
+def event_time(event: Mapping[str, Any]) -> str:
+    """When a core/v1 Event happened last, as RFC 3339."""
+    for key in ("lastTimestamp", "eventTime", "firstTimestamp"):
+        if event.get(key):
+            return str(event[key])
+    return str(event["metadata"].get("creationTimestamp") or "")
+
+
+def _selection(selector: str, field_selector: str) -> dict[str, str]:
+    query = {"labelSelector": selector, "fieldSelector": field_selector}
+    return {key: value for key, value in query.items() if value}
+
+
+def _writing(dry_run: bool) -> dict[str, str]:
+    query = {"fieldManager": "choregos", "fieldValidation": "Strict"}
+    return {**query, "dryRun": "All"} if dry_run else query
+
+
+def _object(answer: Any) -> Object:
+    return dict(answer)

@@ -1,0 +1,214 @@
+"""Manifests: files and folders of YAML or JSON as objects that know where they were written.
+
+Reads a scalar as kubectl does (YAML 1.1 of go-yaml: `no` is false, `012` is ten, `1e3` a number, a date is text), so
+that a file means the same to both. Stricter than PyYAML: a key given twice is an error.
+
+Invariant: every fault is `Invalid` with file and line. Checks only what is needed to send an object; the server
+checks the rest, and `Manifest.line_of` finds the lines that its answer speaks of.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from choregos.foundation.errors import Invalid, NotFound
+from choregos.resources.meta import BASE_PATH_ANNOTATION
+
+SUFFIXES = (".yaml", ".yml", ".json")
+STANDARD_INPUT = "-"
+
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_BOOLEANS = {
+    word: value for value, words in ((True, "y yes true on"), (False, "n no false off")) for word in words.split()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object and where it was written.
+
+    Attributes:
+        content: the object, as it is sent.
+        file: for people; `standard input` if it came from there.
+        line: of the document's first line, from 1.
+    """
+
+    content: dict[str, Any]
+    file: str
+    line: int
+    node: yaml.Node | None = field(default=None, repr=False, compare=False)
+
+    def line_of(self, path: str) -> int:
+        """The line of a field, by a path such as `spec.agents[2].resources.cpu`; of its nearest ancestor, if absent."""
+        node = self.node
+        line = self.line
+        for key, index in _STEP.findall(path):
+            if isinstance(node, yaml.MappingNode) and key:
+                pair = next(((k, v) for k, v in node.value if k.value == key), None)
+                if pair is None:
+                    break
+                line, node = pair[0].start_mark.line + 1, pair[1]
+            elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
+                node = node.value[int(index)]
+                line = node.start_mark.line + 1
+            else:
+                break
+        return line
+
+
+def load_manifests(sources: Sequence[str]) -> list[Manifest]:
+    """The objects of files, folders (their `*.yaml`, `*.yml`, `*.json`, by name) and `-`, in that order.
+
+    `kind: List` is taken apart. A relative `runtime.path` is one relative to the manifest's folder.
+
+    Raises:
+        NotFound: a source does not exist.
+        Invalid: one cannot be read, or is no object; with file and line.
+    """
+    manifests = [manifest for source in sources for manifest in _load_source(source)]
+    if not manifests:
+        raise Invalid(f"there are no objects in {', '.join(sources)}")
+    return manifests
+
+
+def parse_manifests(text: str | bytes, file: str, folder: Path) -> Iterator[Manifest]:
+    """The objects of one text; `folder` is what relative paths in it are relative to."""
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node()
+            content = loader.construct_document(node)
+            if node is not None and content is not None:
+                yield from _objects(content, node, file, folder)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}:{mark.line + 1}" if mark else file
+        raise Invalid(f"{where}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file}: {error}") from error
+
+
+def _load_source(source: str) -> Iterator[Manifest]:
+    if source == STANDARD_INPUT:
+        yield from parse_manifests(sys.stdin.buffer.read(), "standard input", Path.cwd())
+        return
+    path = Path(source)
+    if not path.exists():
+        raise NotFound(f"the file {source} does not exist")
+    files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+    if not files:
+        raise Invalid(f"the folder {source} holds no {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
+    for file in files:
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise Invalid(f"{file} cannot be read: {error.strerror}") from error
+        yield from parse_manifests(text, str(file), file.resolve().parent)
+
+
+def _objects(content: Any, node: yaml.Node, file: str, folder: Path) -> Iterator[Manifest]:
+    line = node.start_mark.line + 1
+    if isinstance(content, dict) and content.get("kind") == "List" and isinstance(content.get("items"), list):
+        items = next(value for key, value in node.value if key.value == "items")
+        for item, item_node in zip(content["items"], items.value, strict=True):
+            yield from _objects(item, item_node, file, folder)
+        return
+    _require_object(content, f"{file}:{line}")
+    _anchor_paths(content, folder)
+    yield Manifest(content, file, line, node)
+
+
+def _require_object(content: Any, where: str) -> None:
+    if not isinstance(content, dict):
+        raise Invalid(
+            f"{where}: an object with apiVersion, kind and metadata was expected, not {type(content).__name__}"
+        )
+    for key in ("apiVersion", "kind"):
+        if not isinstance(content.get(key), str) or not content[key]:
+            raise Invalid(f"{where}: {key} is missing")
+    metadata = content.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise Invalid(f"{where}: metadata.name is missing")
+
+
+def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
+    """Says what relative paths are relative to, as the server cannot know: by the annotation on an AgentCluster."""
+    spec = content.get("spec")
+    if not isinstance(spec, dict):
+        return
+    if content["kind"] == "AgentCluster":
+        if any(_relative(entry) for entry in spec.get("agents") or ()):
+            annotations = content["metadata"].get("annotations") or {}
+            content["metadata"]["annotations"] = {BASE_PATH_ANNOTATION: str(folder), **annotations}
+    elif content["kind"] == "AgentSet" and _relative(spec.get("template")):
+        runtime = spec["template"]["runtime"]
+        runtime["path"] = str((folder / runtime["path"]).resolve())
+
+
+def _relative(template: Any) -> bool:
+    runtime = template.get("runtime") if isinstance(template, dict) else None
+    path = runtime.get("path") if isinstance(runtime, dict) else None
+    return isinstance(path, str) and bool(path) and not Path(path).is_absolute()
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml's parser with go-yaml's reading of scalars and keys."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's protocol)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            # Twice `<<` is how two anchors are merged.
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        mapping = super().construct_mapping(node, deep=deep)
+        return {_key(key): value for key, value in mapping.items()}
+
+
+def _key(key: Any) -> str:
+    """JSON's keys are text."""
+    if isinstance(key, bool) or key is None:
+        return {True: "true", False: "false", None: "null"}[key]
+    return str(key)
+
+
+def _construct_boolean(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    return _BOOLEANS[str(loader.construct_scalar(node)).lower()]
+
+
+def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    digits = text.lstrip("+-")
+    old_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
+    return int(text, 8 if old_octal else 0)
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float | int:
+    number = float(str(loader.construct_scalar(node)).replace("_", ""))
+    # JSON has one kind of number: `1e3` is the integer 1000 to whoever reads it.
+    return int(number) if number.is_integer() else number
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"y|Y|n|N|(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)", "yYnNtTfFoO"),
+    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_boolean)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)

@@ -1,0 +1,123 @@
+"""Manifests are read as kubectl reads them, and every fault names its file and line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from choregos.client.manifests import Manifest, load_manifests, parse_manifests
+from choregos.foundation.errors import Invalid, NotFound
+
+HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
+SCALARS = [
+    "no", "Yes", "y", "N", "on", "OFF", "true", "False", "nope", "~", "null", "",
+    "012", "0o12", "0", "-7", "+1", "1_000", "0x1F", "0b11", "08", "1e3", "1.0", "1.5", ".5", "12:30:45",
+    "2026-11-22", "2026-11-22T10:00:00Z", "=", "'no'", '"012"', "500m", "4Gi", "70%", "1.2.3", "0x", "1__0",
+]  # fmt: skip
+
+
+def parse(text: str) -> list[Manifest]:
+    return list(parse_manifests(text, "f.yaml", Path("/manifests")))
+
+
+@pytest.mark.real
+def test_every_scalar_means_what_it_means_to_kubectl(tmp_path: Path) -> None:
+    text = HEAD + "data:\n" + "".join(f"  k{i}: {scalar}\n" for i, scalar in enumerate(SCALARS)) + "  8080: a\n  n: b\n"
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    kubectl = Path(sys.executable).with_name("kubectl")
+    theirs = subprocess.run(
+        [kubectl, "annotate", "--local", "-f", path, "-o", "json", "a=b"], capture_output=True, check=True, timeout=60
+    )
+    [manifest] = parse(text)
+    expected = json.loads(theirs.stdout)["data"]
+    assert json.loads(json.dumps(manifest.content["data"])) == expected
+
+
+def test_documents_lists_and_empty_parts() -> None:
+    listed = (
+        "apiVersion: v1\nkind: List\nitems:\n"
+        "- {apiVersion: v1, kind: A, metadata: {name: a}}\n"
+        "- apiVersion: v1\n  kind: B\n  metadata: {name: b}\n"
+    )
+    text = f"---\n{HEAD}---\n# nothing\n---\n{listed}"
+    assert [(m.content["metadata"]["name"], m.line) for m in parse(text)] == [("x", 2), ("a", 11), ("b", 12)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\nb: 2", r"f\.yaml:2: "),
+        ("a: 1\na: 2", r"f\.yaml:2: the key 'a' is given twice"),
+        ("apiVersion: v1\nkind: A\nmetadata:\n  name: x\n  labels:\n    a: b\n    a: c", r"f\.yaml:7: .*twice"),
+        ("- 1", r"f\.yaml:1: an object .* expected, not list"),
+        ("kind: A\nmetadata: {name: x}", r"f\.yaml:1: apiVersion is missing"),
+        ("---\n\napiVersion: v1\nmetadata: {name: x}", r"f\.yaml:3: kind is missing"),
+        ("apiVersion: v1\nkind: A\nmetadata: {}", r"f\.yaml:1: metadata.name is missing"),
+        ("apiVersion: v1\nkind: A\nmetadata: {name: 12}", r"metadata.name is missing"),
+        ("a: !!python/object:os.system x", r"f\.yaml:1: could not determine a constructor"),
+        ("a: *nowhere", r"f\.yaml:1: "),
+        ("\x00", r"f\.yaml"),
+    ],
+)
+def test_faults_name_file_and_line(text: str, message: str) -> None:
+    with pytest.raises(Invalid, match=message):
+        parse(text)
+
+
+def test_the_line_of_a_field() -> None:
+    [manifest] = parse(HEAD + "spec:\n  agents:\n  - name: a\n  - name: b\n    resources:\n      cpu: x\n")
+    assert manifest.line_of("spec.agents[1].resources.cpu") == 9
+    assert manifest.line_of("spec.agents[1].resources.memory") == 8
+    assert manifest.line_of("spec.agents[7]") == 5
+    assert manifest.line_of("nothing") == 1
+
+
+def cluster(path: str, annotations: str = "") -> str:
+    return (
+        f"apiVersion: choregos.dev/v1\nkind: AgentCluster\nmetadata: {{name: c{annotations}}}\n"
+        f"spec: {{agents: [{{name: a, runtime: {{python: 'm:C', path: {path}}}}}]}}"
+    )
+
+
+def test_a_relative_path_is_one_beside_the_manifest() -> None:
+    [manifest] = parse(cluster("agents"))
+    assert manifest.content["metadata"]["annotations"] == {"choregos.dev/base-path": "/manifests"}
+    assert manifest.content["spec"]["agents"][0]["runtime"]["path"] == "agents"
+
+
+def test_an_absolute_path_needs_no_folder() -> None:
+    assert "annotations" not in parse(cluster("/agents"))[0].content["metadata"]
+
+
+def test_a_folder_that_is_given_stays() -> None:
+    text = cluster("agents", ", annotations: {choregos.dev/base-path: /elsewhere}")
+    assert parse(text)[0].content["metadata"]["annotations"] == {"choregos.dev/base-path": "/elsewhere"}
+
+
+def test_a_path_of_a_set_is_made_absolute() -> None:
+    [manifest] = parse(
+        "apiVersion: choregos.dev/v1\nkind: AgentSet\nmetadata: {name: s}\n"
+        "spec: {template: {name: a, runtime: {python: 'm:C', path: ../x}}}"
+    )
+    assert manifest.content["spec"]["template"]["runtime"]["path"] == "/x"
+
+
+def test_folders_are_read_in_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yml", "c.json", "d.txt"):
+        (tmp_path / name).write_text(json.dumps({"apiVersion": "v1", "kind": "A", "metadata": {"name": name}}))
+    assert [m.content["metadata"]["name"] for m in load_manifests([str(tmp_path)])] == ["a.yml", "b.yaml", "c.json"]
+
+
+def test_sources_without_objects_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="does not exist"):
+        load_manifests([str(tmp_path / "gone.yaml")])
+    with pytest.raises(Invalid, match="holds no"):
+        load_manifests([str(tmp_path)])
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    with pytest.raises(Invalid, match="no objects"):
+        load_manifests([str(tmp_path)])
