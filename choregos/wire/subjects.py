@@ -55,7 +55,8 @@ def object_subject(resource: str, namespace: str, name: str) -> str:
 
     Events are `oe.…`: they have a stream of their own, and no two streams may capture the same subject.
     """
-    return f"{'oe' if resource == 'events' else 'o'}.{token(resource)}.{token(namespace) if namespace else CLUSTER_SCOPE}.{token(name)}"
+    kind = "oe" if resource == "events" else "o"
+    return f"{kind}.{token(resource)}.{token(namespace) if namespace else CLUSTER_SCOPE}.{token(name)}"
 
 
 def agents_stream(region: str) -> str:
