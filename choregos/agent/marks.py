@@ -1,12 +1,12 @@
 """What a worker is doing right now, in memory it shares with its node.
 
-The worker writes before and after every step of an agent (a stretch of its code between two points where it yields
-to the event loop). The node reads it when the worker has gone silent: C code that holds the interpreter's lock stops
-every thread of the worker, so only what was written before can tell who it was. Room behind the marks takes the
-stack that the worker's fault handler writes on `STACK_SIGNAL`, which needs no interpreter lock either.
+The worker writes before and after every step of an agent (a stretch of its code between two points where it yields).
+The node reads it when the worker has gone silent: C code that holds the interpreter's lock stops every thread of the
+worker, so only what was written before can tell who it was. Room behind the marks takes the stack that the worker's
+fault handler writes on `STACK_SIGNAL`, which needs no interpreter lock either.
 
-Invariant: `agent` is the uid of the innermost agent whose step runs, empty between steps; `step` differs from one
-step to the next.
+Invariant: the turn is another each time the event loop gives control to an agent; the uid is that of the agent whose
+code runs, which may be another than the one that was given control (it calls a neighbour directly).
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def create_file() -> int:
 
 
 class MarksWriter:
-    """The worker's side. `begin` and `end` run tens of thousands of times a second: no checks, no allocation."""
+    """The worker's side. Runs tens of thousands of times a second, so it checks nothing."""
 
-    __slots__ = ("_page", "_step")
+    __slots__ = ("_page",)
 
     def __init__(self, descriptor: int) -> None:
         self._page = mmap.mmap(descriptor, _STACK_AT)
-        self._step = 0
 
-    def begin(self, uid: bytes) -> None:
-        self._step += 1
-        _MARK.pack_into(self._page, 0, self._step, uid)
+    def begin(self, turn: int, uid: bytes) -> None:
+        """The agent's code runs from now on, in this turn of the event loop."""
+        _MARK.pack_into(self._page, 0, turn, uid)
 
     def end(self) -> None:
+        """No agent's code runs."""
         self._page[_UID_AT] = 0
 
 
@@ -67,9 +67,9 @@ class MarksReader:
         self._page = mmap.mmap(descriptor, _STACK_AT)
 
     def read(self) -> tuple[int, str]:
-        """(step, uid of the agent whose step it is, empty if none is running)."""
-        step, uid = _MARK.unpack_from(self._page, 0)
-        return step, uid.split(b"\0", 1)[0].decode(errors="replace")
+        """(turn, uid of the agent whose code runs, empty if none does)."""
+        turn, uid = _MARK.unpack_from(self._page, 0)
+        return turn, uid.split(b"\0", 1)[0].decode(errors="replace")
 
     def stack(self) -> str:
         """What the worker's fault handler wrote, innermost call first; empty if it wrote nothing."""

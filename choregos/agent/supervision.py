@@ -57,7 +57,7 @@ class StartEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """It ran and ended by itself; its worker has let go of it."""
+    """It started or ran and ended by itself; its worker has let go of it."""
 
     reason: str
     message: str
@@ -204,6 +204,7 @@ class Life:
             self.host = ""
 
 
+_IN_A_WORKER = (Phase.STARTING, Phase.RUNNING)
 _HOMELESS = frozenset({Phase.PENDING, Phase.BACKOFF, Phase.STOPPED})
 
 
@@ -236,7 +237,7 @@ def step(life: Life, event: Event, moment: Moment, backoff: Backoff) -> tuple[In
         case Failed():
             if life.phase is Phase.STOPPING:
                 return _let_go(life, moment)
-            if life.phase is not Phase.RUNNING:
+            if life.phase not in _IN_A_WORKER:
                 return ()
             return _back_off(life, event.reason, event.message, moment, backoff)
         case WorkerLost():

@@ -1,0 +1,234 @@
+"""The main program of a worker process, started by `choregos.agent.process` and by nobody else.
+
+    python -m choregos.agent.worker SOCKET MARKS PARENT_PID
+
+Two descriptors and the node's process id. Invariant: the process ends when its node does, or closes the socket. It
+imports little, because a fleet's start waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import random
+import resource
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+
+from choregos.agent.frames import FrameLink
+from choregos.agent.marks import STACK_SIGNAL, MarksWriter
+from choregos.agent.worker.resident import Resident
+from choregos.agent.worker.residents import Residents
+from choregos.agent.worker.stepping import Floor, Steppable
+from choregos.agent.worker.voice import PrintedText, Voice
+from choregos.agent.worker.watchdog import Watchdog
+from choregos.foundation.bus import BusAddress, connect
+from choregos.foundation.clock import SystemClock
+from choregos.foundation.errors import ChoregosError, Temporary
+from choregos.foundation.settings import add_to_environment
+from choregos.foundation.tasks import Tasks
+from choregos.foundation.tether import die_with_parent
+from choregos.mesh.caller import Caller, LocalAgents
+from choregos.mesh.routes import Target
+from choregos.messaging.backends.nats import NatsCallTransport
+from choregos.messaging.calls import CallServer
+from choregos.messaging.deadlines import Deadlines
+from choregos.messaging.invocation import Invoker
+from choregos.wire.subjects import call_subject
+from choregos.wire.worker import (
+    Configure,
+    Hello,
+    Invalidate,
+    Ping,
+    Pong,
+    Resolve,
+    Resolved,
+    Shutdown,
+    Start,
+    Stats,
+    Stop,
+    ToWorker,
+)
+
+STATS_PERIOD_S = 1.0
+RESOLVE_TIMEOUT_S = 5.0
+_LOST_NODE_STATUS = 70
+
+
+class WorkerMain:
+    """The worker's parts, and its end of the socket."""
+
+    def __init__(self, marks: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clock = SystemClock()
+        self._floor = Floor(MarksWriter(marks))
+        self._watchdog = Watchdog(self._floor, self._clock, self._blocked)
+        self._link: FrameLink[ToWorker] = FrameLink(ToWorker, self._received, _end_at_once)
+        self._voice = Voice(self._floor, self._clock, self._link.send)
+        self._tasks = Tasks()
+        self._configured: asyncio.Future[Configure] = self._loop.create_future()
+        self._shutdown: asyncio.Future[float] = self._loop.create_future()
+        self._resolving: dict[int, asyncio.Future[Resolved]] = {}
+        self._questions = 0
+        self._lag_s = 0.0
+        self._invoker: Invoker
+        self._residents: Residents
+        self._caller: Caller
+
+    async def run(self, link: int) -> None:
+        """Until the node says `Shutdown`."""
+        await self._loop.create_unix_connection(lambda: self._link, sock=socket.socket(fileno=link))
+        configure = await self._configured
+        async with AsyncExitStack() as stack:
+            await self._open(configure, stack)
+            self._listen_to_agents()
+            self._watchdog.start()
+            self._link.send(Hello(os.getpid()))
+            self._loop.call_later(STATS_PERIOD_S, self._beat, self._loop.time() + STATS_PERIOD_S)
+            grace_s = await self._shutdown
+            await self._residents.close(grace_s)
+            self._voice.flush()
+        self._watchdog.stop()
+
+    async def _open(self, configure: Configure, stack: AsyncExitStack) -> None:
+        address = BusAddress(configure.servers, configure.user, configure.password)
+        bus = await stack.enter_async_context(connect(address, f"worker {configure.host}"))
+        deadlines = Deadlines()
+        transport = await NatsCallTransport.open(bus.client, deadlines)
+        stack.push_async_callback(transport.close)
+        self._invoker = Invoker(deadlines, configure.max_in_flight)
+        self._caller = Caller(
+            transport,
+            self._resolve,
+            region=configure.region,
+            roll=random.random,
+            local=LocalAgents(configure.namespace, self._find, self._invoker),
+        )
+        stack.push_async_callback(self._caller.close)
+        self._residents = Residents(
+            configure.namespace,
+            floor=self._floor,
+            invoker=self._invoker,
+            call=self._caller.call,
+            send=self._link.send,
+            expect=self._watchdog.expect,
+        )
+        server = CallServer(transport, self._find, self._invoker)
+        await server.serve(call_subject(configure.region, configure.namespace, configure.host))
+        stack.push_async_callback(server.close)
+
+    def _listen_to_agents(self) -> None:
+        """From here on their tasks are known, and what they log or print goes to the node."""
+        self._loop.set_task_factory(self._floor.task_factory)
+        logging.basicConfig(level=logging.INFO, handlers=(self._voice,), format="%(message)s", force=True)
+        sys.stdout = PrintedText(self._voice, "INFO")
+        sys.stderr = PrintedText(self._voice, "ERROR")
+
+    def _find(self, name: str) -> Resident | None:
+        return self._residents.find(name)
+
+    # The socket.
+
+    def _received(self, messages: Sequence[ToWorker]) -> None:
+        for message in messages:
+            self._obey(message)
+
+    def _obey(self, message: ToWorker) -> None:
+        match message:
+            case Ping():
+                self._link.send(self._pong(message.number))
+            case Start():
+                if self._configured.result().dedicated:
+                    for template in message.templates:
+                        add_to_environment(dict(template.env))
+                self._residents.start(message.templates, message.agents)
+            case Stop():
+                self._residents.stop(message.uids, message.grace_s)
+            case Resolved():
+                waiting = self._resolving.get(message.request)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            case Invalidate():
+                self._caller.forget_hosts(message.hosts)
+            case Configure():
+                self._configured.set_result(message)
+            case Shutdown():
+                if not self._shutdown.done():
+                    self._shutdown.set_result(message.grace_s)
+
+    def _pong(self, number: int) -> Pong:
+        return Pong(number, self._lag_s * 1000, self._invoker.in_flight, _resident_bytes(), time.process_time())
+
+    async def _resolve(self, target: Target) -> Resolved:
+        self._questions += 1
+        number = self._questions
+        waiting: asyncio.Future[Resolved] = self._loop.create_future()
+        self._resolving[number] = waiting
+        self._link.send(Resolve(number, target.agent, target.capability, target.selector))
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                return await waiting
+        except TimeoutError as error:
+            raise Temporary(f"the node did not say where {target} is") from error
+        finally:
+            del self._resolving[number]
+
+    # Beats.
+
+    def _beat(self, expected: float) -> None:
+        now = self._loop.time()
+        self._lag_s = max(0.0, now - expected)
+        stats = self._caller.take_stats()
+        if stats:
+            self._link.send(Stats(stats))
+        self._loop.call_at(now + STATS_PERIOD_S, self._beat, now + STATS_PERIOD_S)
+
+    def _blocked(self, resident: Steppable, seconds: float, stack: str) -> None:
+        """Called in the watchdog's thread."""
+        assert isinstance(resident, Resident)
+        self._loop.call_soon_threadsafe(self._residents.blocked, resident, seconds, stack)
+
+
+def _end_at_once() -> None:
+    os._exit(_LOST_NODE_STATUS)
+
+
+_STATM = Path("/proc/self/statm")
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(link: int, marks: int, parent_pid: int) -> int:
+    """Runs the worker to its end; returns the process's exit status."""
+    die_with_parent(parent_pid)
+    faulthandler.register(STACK_SIGNAL, file=marks, all_threads=False)
+    faulthandler.enable()
+
+    async def run() -> None:
+        await WorkerMain(marks).run(link)
+
+    try:
+        uvloop.run(run())
+    except ChoregosError as error:
+        print(error, file=sys.__stderr__)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(*(int(argument) for argument in sys.argv[1:4]))
+    # Threads that run an agent's methods may never return; the process must.
+    os._exit(status)

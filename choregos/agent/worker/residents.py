@@ -1,0 +1,328 @@
+"""The agents of one worker process: starts them, finds them for calls, watches them, stops them.
+
+Invariants: an agent takes calls from when its `on_start` has returned until its stop begins, and only then; each
+`Start` of a uid is answered by one outcome, unless it was stopped or blocked before; an agent that is not being
+started, stopped or probed has no task and no timer of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from choregos.agent.runtimes.python import CannotLoad, PythonCode, PythonRuntime
+from choregos.agent.worker.importing import GivenUp, run_in_thread
+from choregos.agent.worker.probes import ProbeTimer
+from choregos.agent.worker.resident import Lodgings, Resident, State
+from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor
+from choregos.foundation.tasks import Tasks
+from choregos.messaging.invocation import Invoker
+from choregos.messaging.tracebacks import format_traceback
+from choregos.sdk.binding import bind, run_hook
+from choregos.sdk.context import AgentContext, Call
+from choregos.wire.worker import (
+    Blocked,
+    Failed,
+    Outcome,
+    Readiness,
+    StartAgent,
+    Started,
+    Stopped,
+    Template,
+)
+
+STARTING_MAX = 256
+"""`on_start` hooks under way at once in a worker."""
+
+SLICE_S = 0.02
+"""Making agents gives way to the event loop after this long."""
+
+FRAME_AGENTS_MAX = 500
+ON_STOP_S_MIN = 1.0
+FAILED_GRACE_S = 5.0
+
+log = logging.getLogger("choregos.agents")
+
+
+class Residents:
+    """All agents of the process, which has one namespace.
+
+    Args:
+        call: what agents call others with.
+        send: takes frames for the node.
+        expect: told the block timeout of every template that comes.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        floor: Floor,
+        invoker: Invoker,
+        call: Call,
+        send: Callable[[Any], None],
+        expect: Callable[[float], None],
+    ) -> None:
+        self._namespace = namespace
+        self._floor = floor
+        self._invoker = invoker
+        self._call = call
+        self._send = send
+        self._expect = expect
+        self._runtime = PythonRuntime()
+        self._tasks = Tasks()
+        self._templates: dict[str, Lodgings] = {}
+        self._awaited: dict[str, StartAgent] = {}  # told to start, their class not yet imported
+        self._by_uid: dict[str, Resident] = {}
+        self._by_name: dict[str, Resident] = {}  # those that take calls
+        self._starting = asyncio.Semaphore(STARTING_MAX)
+        self._loop = asyncio.get_running_loop()
+        self._outcomes: list[Outcome] = []
+        self._emptied: asyncio.Event | None = None  # set when the last agent has gone, once somebody waits for it
+
+    def find(self, name: str) -> Resident | None:
+        """The agent of this name, if it takes calls."""
+        return self._by_name.get(name)
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    # Starting.
+
+    def start(self, templates: Iterable[Template], agents: Sequence[StartAgent]) -> None:
+        for template in templates:
+            settings = MappingProxyType(msgspec.json.decode(template.settings, type=dict[str, Any]))
+            self._templates[template.digest] = Lodgings(template, settings)
+            self._expect(template.block_timeout_s)
+        groups: dict[str, list[StartAgent]] = {}
+        for agent in agents:
+            self._awaited[agent.uid] = agent
+            groups.setdefault(agent.template, []).append(agent)
+        for digest, group in groups.items():
+            self._tasks.start(self._start_group(self._templates[digest], group), f"start {group[0].name} …")
+
+    async def _start_group(self, shared: Lodgings, agents: Sequence[StartAgent]) -> None:
+        refusal = await self._import(shared)
+        code = shared.code
+        slice_end = self._loop.time() + SLICE_S
+        for agent in agents:
+            if self._awaited.pop(agent.uid, None) is None:
+                continue  # stopped meanwhile
+            if refusal is not None or code is None:
+                self._conclude(Outcome(agent.uid, *(refusal or ())))
+                continue
+            resident = Resident(agent.uid, self._namespace, agent.name, shared, self._floor)
+            self._by_uid[agent.uid] = resident
+            if self._make(resident, code):
+                if resident.bound is not None and resident.bound.has_on_start:
+                    await self._starting.acquire()
+                    resident.adopt(self._tasks.start(self._run_on_start(resident), f"on_start {agent.name}"))
+                else:
+                    self._started(resident)
+            if self._loop.time() > slice_end:
+                self._flush()
+                await asyncio.sleep(0)
+                slice_end = self._loop.time() + SLICE_S
+        self._flush()
+
+    async def _import(self, shared: Lodgings) -> tuple[str, str] | None:
+        """Has the template's class imported; else why not, as reason and message."""
+        template = shared.template
+        stale = self._runtime.stale(template)
+        if stale:
+            return "StaleCode", f"{stale} has changed since this worker imported it"
+        if shared.code is not None:
+            return None
+        name = f"importing {template.python or template.entry_point}"
+        try:
+            shared.code = await run_in_thread(lambda: self._runtime.load(template), template.start_timeout_s, name)
+        except CannotLoad as error:
+            return "ImportFailed", str(error)
+        except GivenUp as error:
+            return "StartTimeout", f"{error}; it was here:\n{error.stack}"
+        return None
+
+    def _make(self, resident: Resident, code: PythonCode) -> bool:
+        """Runs the author's `__init__`; False if it failed."""
+        shared = resident.shared
+        context = AgentContext(
+            self._namespace, resident.name, resident.uid, self._call, shared.labels, shared.settings, shared.env
+        )
+        outer = self._floor.enter(resident)
+        try:
+            resident.bound = bind(code.agent_class, context)
+        except AgentBlocked:
+            return False  # the watchdog's own report follows
+        except Exception as error:
+            self._start_failed(resident, "StartFailed", format_traceback(error))
+            return False
+        finally:
+            self._floor.leave(outer)
+        return True
+
+    async def _run_on_start(self, resident: Resident) -> None:
+        timeout_s = resident.shared.template.start_timeout_s
+        assert resident.bound is not None
+        timeout = asyncio.timeout(timeout_s)
+        try:
+            async with timeout:
+                await resident.run(resident.bound.start())
+        except AgentInterrupted:
+            pass  # the watchdog's own report follows
+        except Exception as error:
+            if timeout.expired():
+                self._start_failed(resident, "StartTimeout", f"on_start took longer than {timeout_s:g} s")
+            else:
+                self._start_failed(resident, "StartFailed", format_traceback(error))
+        else:
+            if resident.state is State.STARTING:
+                self._started(resident)
+        finally:
+            self._starting.release()
+
+    def _started(self, resident: Resident) -> None:
+        resident.state = State.RUNNING
+        self._by_name[resident.name] = resident
+        shared = resident.shared
+        declared = shared.code.capabilities if shared.code is not None and not shared.template.capabilities else ()
+        self._conclude(Outcome(resident.uid, capabilities=declared, ready=shared.template.readiness is None))
+        if shared.template.readiness is not None or shared.template.liveness is not None:
+            self._probe(resident)
+
+    def _start_failed(self, resident: Resident, reason: str, message: str) -> None:
+        if resident.state is State.STARTING:
+            self._remove(resident)
+            self._conclude(Outcome(resident.uid, reason, message))
+
+    def _conclude(self, outcome: Outcome) -> None:
+        if not self._outcomes:
+            self._loop.call_soon(self._flush)
+        self._outcomes.append(outcome)
+        if len(self._outcomes) >= FRAME_AGENTS_MAX:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outcomes:
+            outcomes, self._outcomes = self._outcomes, []
+            self._send(Started(tuple(outcomes)))
+
+    # Probing.
+
+    def _probe(self, resident: Resident) -> None:
+        bound, template = resident.bound, resident.shared.template
+        assert bound is not None
+        agent = bound.agent
+        resident.probes = []
+        if template.liveness is not None:
+            resident.probes.append(
+                ProbeTimer(
+                    template.liveness,
+                    lambda method: resident.run(run_hook(agent, method)),
+                    lambda well, why: self._probed_alive(resident, well, why),
+                    self._tasks,
+                    well=True,
+                )
+            )
+        if template.readiness is not None:
+            resident.probes.append(
+                ProbeTimer(
+                    template.readiness,
+                    lambda method: resident.run(run_hook(agent, method)),
+                    lambda well, why: self._send(Readiness(resident.uid, well, why)),
+                    self._tasks,
+                    well=False,
+                )
+            )
+        for probe in resident.probes:
+            probe.start()
+
+    def _probed_alive(self, resident: Resident, well: bool, why: str) -> None:
+        if not well and resident.state is State.RUNNING:
+            self._tasks.start(self._fail(resident, "ProbeFailed", f"liveness probe: {why}"), f"fail {resident.name}")
+
+    async def _fail(self, resident: Resident, reason: str, message: str) -> None:
+        await self._wind_up(resident, 0.0)
+        self._send(Failed(resident.uid, reason, message))
+
+    # Stopping.
+
+    def blocked(self, resident: Resident, seconds: float, stack: str) -> None:
+        """The watchdog has interrupted it: it ends without its `on_stop`, for its code cannot be trusted to return."""
+        if self._by_uid.get(resident.uid) is not resident:
+            return
+        self._remove(resident)
+        self._invoker.interrupt(resident.uid, f"{resident.label} was ended because it blocked its worker")
+        self._flush()
+        self._send(Blocked(resident.uid, seconds, stack))
+
+    def stop(self, uids: Sequence[str], grace_s: float) -> None:
+        """Ends these agents, each answered by `Stopped`: those with nothing to finish at once, in one frame."""
+        ended: list[str] = []
+        for uid in uids:
+            resident = self._by_uid.get(uid)
+            if resident is None or (resident.state is not State.STOPPING and _has_nothing_to_finish(resident)):
+                self._awaited.pop(uid, None)
+                if resident is not None:
+                    self._remove(resident)
+                ended.append(uid)
+            elif resident.state is not State.STOPPING:
+                self._tasks.start(self._stop_one(resident, grace_s), f"stop {resident.name}")
+        if ended:
+            self._flush()
+            self._send(Stopped(tuple(ended)))
+
+    async def close(self, grace_s: float) -> None:
+        """Ends all of them within `grace_s` seconds, and a little for their `on_stop`."""
+        self._awaited.clear()
+        residents = tuple(self._by_uid.values())
+        self.stop(tuple(resident.uid for resident in residents), grace_s)
+        if self._by_uid:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+    async def _stop_one(self, resident: Resident, grace_s: float) -> None:
+        await self._wind_up(resident, grace_s)
+        self._send(Stopped((resident.uid,)))
+
+    async def _wind_up(self, resident: Resident, grace_s: float) -> None:
+        """Lets its calls end, then `on_stop` run; what is left after `grace_s` seconds is cancelled."""
+        was_running = resident.state is State.RUNNING
+        deadline = self._loop.time() + grace_s
+        resident.state = State.STOPPING
+        self._by_name.pop(resident.name, None)
+        resident.stop_probes()
+        if resident.in_flight:
+            resident.idle = asyncio.Event()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await resident.idle.wait()
+            except TimeoutError:
+                self._invoker.interrupt(resident.uid, f"{resident.label} is stopping")
+        if was_running and resident.bound is not None and resident.bound.has_on_stop:
+            try:
+                async with asyncio.timeout_at(max(deadline, self._loop.time() + ON_STOP_S_MIN)):
+                    await resident.run(resident.bound.stop())
+            except Exception:
+                log.exception("on_stop failed", extra={"agent_uid": resident.uid})
+        self._remove(resident)
+
+    def _remove(self, resident: Resident) -> None:
+        resident.state = State.GONE
+        if self._by_uid.get(resident.uid) is resident:
+            del self._by_uid[resident.uid]
+        if self._by_name.get(resident.name) is resident:
+            del self._by_name[resident.name]
+        resident.stop_probes()
+        resident.cancel_tasks()
+        if self._emptied is not None and not self._by_uid:
+            self._emptied.set()
+
+
+def _has_nothing_to_finish(resident: Resident) -> bool:
+    bound = resident.bound
+    return not resident.in_flight and not (resident.state is State.RUNNING and bound is not None and bound.has_on_stop)

@@ -1,0 +1,100 @@
+"""What agents log and print, on its way to the node, each line with the uid of the agent it comes from.
+
+Invariants: a line costs the agent that writes it no I/O; of what is written faster than it can be sent the oldest
+lines are dropped, and the log says how many. Safe from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from choregos.agent.worker.stepping import Floor
+from choregos.foundation.clock import Clock
+from choregos.wire.worker import LogLine, Logs
+
+WAITING_MAX = 5_000
+_FRAME_LINES_MAX = 500
+_SEND_PERIOD_S = 0.05
+_TEXT_CHARACTERS_MAX = 16 * 1024
+
+
+class Voice(logging.Handler):
+    """A handler for the root logger, and the source of `PrintedText`."""
+
+    def __init__(self, floor: Floor, clock: Clock, send: Callable[[Logs], None]) -> None:
+        super().__init__()
+        self._floor = floor
+        self._clock = clock
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._main = threading.get_ident()
+        self._lines: deque[LogLine] = deque(maxlen=WAITING_MAX)
+        self._dropped = 0
+        self._sending = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:
+            text = f"{record.msg!r} (cannot be formatted: {error})"
+        uid = getattr(record, "agent_uid", None)
+        self.say(uid if isinstance(uid, str) else self.speaker(), record.levelname, text)
+
+    def speaker(self) -> str:
+        """The agent whose code runs in this thread; empty if that cannot be told."""
+        resident = self._floor.resident
+        return resident.uid if resident is not None and threading.get_ident() == self._main else ""
+
+    def say(self, uid: str, level: str, text: str) -> None:
+        if len(self._lines) == WAITING_MAX:
+            self._dropped += 1
+        self._lines.append(LogLine(uid, self._clock.wall_ms(), level, text[:_TEXT_CHARACTERS_MAX]))
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon_threadsafe(self._send_later)
+
+    def _send_later(self) -> None:
+        self._loop.call_later(_SEND_PERIOD_S, self.flush)
+
+    def flush(self) -> None:
+        """Sends what waits, a frame at a time so that a flood leaves the event loop room."""
+        if threading.get_ident() != self._main:
+            return  # called by logging's own shutdown
+        lines = [self._lines.popleft() for _ in range(min(_FRAME_LINES_MAX, len(self._lines)))]
+        if self._dropped:
+            text = f"{self._dropped} lines were dropped: they came too fast"
+            lines.append(LogLine("", self._clock.wall_ms(), "WARNING", text))
+            self._dropped = 0
+        if lines:
+            self._send(Logs(tuple(lines)))
+        self._sending = bool(self._lines)
+        if self._sending:
+            self._send_later()
+
+
+class PrintedText(io.TextIOBase):
+    """Stands for `sys.stdout` and `sys.stderr`: what an agent prints is a line of its log."""
+
+    def __init__(self, voice: Voice, level: str) -> None:
+        self._voice = voice
+        self._level = level
+        self._rest: dict[str, str] = {}
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        uid = self._voice.speaker()
+        *lines, rest = (self._rest.pop(uid, "") + text).split("\n")
+        for line in lines:
+            self._voice.say(uid, self._level, line)
+        if len(rest) > _TEXT_CHARACTERS_MAX:
+            self._voice.say(uid, self._level, rest)
+        elif rest:
+            self._rest[uid] = rest
+        return len(text)
