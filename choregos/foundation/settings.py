@@ -35,3 +35,8 @@ def load_environment(variables: Mapping[str, str] | None = None) -> Environment:
         kubeconfigs=tuple(Path(part) for part in variables.get("KUBECONFIG", "").split(os.pathsep) if part),
         home=Path(variables.get("HOME") or "/"),
     )
+
+
+def add_to_environment(variables: Mapping[str, str]) -> None:
+    """Sets variables of this process, for code that reads them there: that of an agent which has the process alone."""
+    os.environ.update(variables)
