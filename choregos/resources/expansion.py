@@ -75,17 +75,24 @@ def shares(spec: Mapping[str, Any]) -> Iterator[Share]:
 def agent_type(plural: str, known: Mapping[str, Any]) -> str:
     """The type that a key of `agent_distribution` counts: `conversation_agents` is `conversation_agent`.
 
-    A key that is a type of `known` itself stays as it is, so a type may end in `s`.
+    A type of `known` is preferred, the key itself first, so a type may end in `s` or have an unusual plural.
     """
-    if plural in known:
-        return plural
-    if plural.endswith("ies") and len(plural) > 4:
-        return f"{plural[:-3]}y"
+    candidates = [plural, *_singulars(plural)]
+    default = candidates[1] if len(candidates) > 1 else plural
+    return next((candidate for candidate in candidates if candidate in known), default)
+
+
+def _singulars(plural: str) -> Iterator[str]:
+    """What the word may be the plural of, most likely first; nothing if it does not look like one."""
+    if len(plural) < 3 or not plural.endswith("s") or plural.endswith(("ss", "us", "is")):
+        return
+    if plural.endswith("ies"):
+        yield f"{plural[:-3]}y"
     if plural.endswith("sses"):
-        return plural[:-2]
-    if plural.endswith("s") and not plural.endswith("ss") and len(plural) > 1:
-        return plural[:-1]
-    return plural
+        yield plural[:-2]
+    yield plural[:-1]
+    if plural.endswith("es"):
+        yield plural[:-2]
 
 
 def set_name(cluster: str, template: str, region: str = "") -> str:

@@ -1,0 +1,467 @@
+"""Validation: every fault with its path, defaults, pruning, and that the normal form is final."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choregos.foundation.errors import Invalid
+from choregos.resources.kind import Kind
+from choregos.resources.kinds.agentcall import AGENTCALL
+from choregos.resources.kinds.agentcluster import AGENTCLUSTER
+from choregos.resources.kinds.agentnode import AGENTNODE
+from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.event import EVENT
+from choregos.resources.kinds.namespace import NAMESPACE
+from choregos.resources.registry import KINDS
+from choregos.resources.validation import dotted, validate
+
+FIRST_SHAPE = """
+apiVersion: v1
+kind: AgentCluster
+metadata: {name: multi-agent-platform}
+spec:
+  orchestrator:
+    type: hierarchical
+    levels:
+    - {name: fleet_orchestrator, scope: global, responsibilities: [resource_allocation, load_balancing]}
+    - {name: node_manager, scope: node, responsibilities: [agent_lifecycle]}
+    - {name: agent_supervisor, scope: agent-group, responsibilities: [health_monitoring]}
+  agents:
+  - name: nlp_agent
+    replicas: 10
+    resources: {cpu: 2, memory: 4Gi, gpu: 1}
+    capabilities: [natural_language_processing, sentiment_analysis]
+"""
+
+SECOND_SHAPE = """
+apiVersion: v1
+kind: AgentCluster
+metadata: {name: customer-service}
+spec:
+  replicas: 3600
+  regions:
+  - name: us-east
+    agent_distribution: {conversation_agents: 3000, knowledge_agents: 500, escalation_agents: 100}
+  auto_scaling: {enabled: false, min_replicas: 5000, max_replicas: 15000, target_utilization: 70%,
+                 scale_up_threshold: 80%, scale_down_threshold: 50%}
+  resource_management:
+    conversation_agent: {cpu: 500m, memory: 1Gi, gpu: 0}
+    knowledge_agent: {cpu: 1, memory: 2Gi}
+"""
+
+COMPLETE_TEMPLATE = """
+name: conversation
+labels: {tier: gold}
+resources: {cpu: 100m, memory: 64Mi, gpu: 0}
+capabilities: [natural_language_processing, conversation]
+runtime: {python: "support_agents.conversation:Conversation", path: /srv/agents}
+isolation: dedicated
+env: {KEY: value}
+settings: {model: {name: small, stop: null}, list: [1, null, 2.5]}
+probes:
+  liveness: {method: healthy, periodSeconds: 10, timeoutSeconds: 0.5, failureThreshold: 3, initialDelaySeconds: 0}
+  readiness: {method: warm}
+startTimeoutSeconds: 60
+blockTimeoutSeconds: 2.5
+terminationGracePeriodSeconds: 0
+placement:
+  nodeSelector: {disk: fast}
+  tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}, {key: a, value: b}]
+"""
+
+
+def cluster(*agents: Any, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "c"}, "spec": {"agents": list(agents), **spec}}
+
+
+def faults(kind: Kind, obj: Any, **options: Any) -> dict[str, str]:
+    with pytest.raises(Invalid) as caught:
+        validate(kind, obj, **options)
+    return {cause.path: cause.message for cause in caught.value.causes}
+
+
+@pytest.mark.parametrize("text", [FIRST_SHAPE, SECOND_SHAPE])
+def test_the_published_shapes_are_accepted_as_they_are(text: str) -> None:
+    manifest = yaml.safe_load(text)
+    before = copy.deepcopy(manifest)
+    valid = validate(AGENTCLUSTER, manifest)
+    assert valid.unknown_fields == ()
+    assert valid.warnings == ()
+    assert valid.object["apiVersion"] == "choregos.dev/v1"
+    assert manifest == before
+
+
+def test_a_complete_template_is_accepted_and_kept() -> None:
+    template = yaml.safe_load(COMPLETE_TEMPLATE)
+    valid = validate(AGENTCLUSTER, cluster({**template, "replicas": 3, "strategy": {"maxSurge": 1}}))
+    stored = valid.object["spec"]["agents"][0]
+    assert stored["settings"] == template["settings"]
+    assert stored["strategy"] == {"maxSurge": 1, "maxUnavailable": "25%"}
+    assert stored["probes"]["readiness"]["periodSeconds"] == 10
+    assert stored["probes"]["liveness"]["timeoutSeconds"] == 0.5
+    assert stored["terminationGracePeriodSeconds"] == 0
+
+
+def test_defaults_are_filled_and_quantities_canonical() -> None:
+    agent = {"name": "a", "resources": {"cpu": 1.5, "memory": "1024Mi"}}
+    valid = validate(AGENTCLUSTER, cluster(agent, {"name": "b"}))
+    first, second = valid.object["spec"]["agents"]
+    assert first["resources"] == {"cpu": "1500m", "memory": "1Gi", "gpu": "0"}
+    assert second == {
+        "name": "b",
+        "replicas": 1,
+        "resources": {"cpu": "10m", "memory": "16Mi", "gpu": "0"},
+        "isolation": "shared",
+        "startTimeoutSeconds": 60,
+        "blockTimeoutSeconds": 10,
+        "terminationGracePeriodSeconds": 30,
+        "strategy": {"maxSurge": "25%", "maxUnavailable": "25%"},
+    }
+    assert valid.object["status"]["readyAgents"] == 0
+
+
+def test_every_fault_is_told_at_once_with_its_path() -> None:
+    manifest = {
+        "apiVersion": "v2",
+        "kind": "AgentCluster",
+        "metadata": {"name": "Multi_agent", "labels": {"a b": "c"}},
+        "spec": {
+            "orchestrator": {"type": "flat"},
+            "regions": {},
+            "agents": [
+                {
+                    "name": "a_b",
+                    "replicas": -1,
+                    "resources": {"cpu": "two", "memory": "64m", "gpu": -1},
+                    "capabilities": ["a b", "x", "x"],
+                    "env": {"A": 5},
+                    "labels": {"choregos.dev/set": "x"},
+                },
+                {
+                    "name": "a-b",
+                    "replicas": True,
+                    "isolation": "alone",
+                    "runtime": {"process": "x"},
+                    "strategy": {"maxSurge": 0, "maxUnavailable": "0%"},
+                    "probes": {"liveness": {"method": "x y", "periodSeconds": 0}},
+                    "placement": {"tolerations": [{"operator": "Equal"}, {"operator": "Exists", "value": "x"}]},
+                },
+                {"resources": 5},
+                7,
+            ],
+        },
+    }
+    found = faults(AGENTCLUSTER, manifest)
+    assert sorted(found) == [
+        "apiVersion",
+        "metadata.labels[a b]",
+        "metadata.name",
+        "spec.agents[0].capabilities[0]",
+        "spec.agents[0].capabilities[2]",
+        "spec.agents[0].env.A",
+        "spec.agents[0].labels[choregos.dev/set]",
+        "spec.agents[0].replicas",
+        "spec.agents[0].resources.cpu",
+        "spec.agents[0].resources.gpu",
+        "spec.agents[0].resources.memory",
+        "spec.agents[1].isolation",
+        "spec.agents[1].name",
+        "spec.agents[1].placement.tolerations[0].operator",
+        "spec.agents[1].placement.tolerations[1].value",
+        "spec.agents[1].probes.liveness.method",
+        "spec.agents[1].probes.liveness.periodSeconds",
+        "spec.agents[1].replicas",
+        "spec.agents[1].runtime.process",
+        "spec.agents[1].runtime.python",
+        "spec.agents[1].strategy.maxUnavailable",
+        "spec.agents[2].name",
+        "spec.agents[2].resources",
+        "spec.agents[3]",
+        "spec.orchestrator.type",
+        "spec.regions",
+    ]
+    assert found["spec.agents[0].env.A"] == "expected text; quote it, found 5"
+    assert found["spec.agents[1].runtime.process"] == "unknown field"
+    assert found["spec.agents[1].isolation"] == "expected 'shared' or 'dedicated', found 'alone'"
+
+
+def spec_faults(**spec: Any) -> dict[str, str]:
+    return faults(AGENTCLUSTER, {"metadata": {"name": "c"}, "spec": spec})
+
+
+def test_the_two_shapes_may_not_be_mixed() -> None:
+    found = spec_faults(agents=[], regions=[], resource_management={})
+    assert set(found) == {"spec.regions", "spec.resource_management"}
+
+
+@pytest.mark.parametrize("spec", [{}, {"replicas": 3}, {"resource_management": {"a": {}}}, {"orchestrator": None}])
+def test_a_cluster_must_say_which_agents_there_shall_be(spec: dict[str, Any]) -> None:
+    assert "says nothing about which agents" in spec_faults(**spec)["spec"]
+
+
+def test_types_and_regions_may_not_be_given_twice() -> None:
+    found = spec_faults(
+        regions=[
+            {"name": "us", "agent_distribution": {"agent": 1, "agents": 2}},
+            {"name": "us", "agent_distribution": {}},
+        ]
+    )
+    assert found == {
+        "spec.regions[0].agent_distribution.agents": "counts 'agent', as 'agent' does",
+        "spec.regions[1].name": "the region 'us' is listed twice",
+    }
+
+
+def test_sets_of_one_name_are_refused_however_the_name_comes_about() -> None:
+    regions = [
+        {"name": "east", "agent_distribution": {"a-us": 1}},
+        {"name": "us-east", "agent_distribution": {"a": 1}},
+    ]
+    found = spec_faults(regions=regions)
+    assert "as spec.regions[0].agent_distribution.a-us does" in found["spec.regions[1].agent_distribution.a"]
+
+
+def test_a_name_must_leave_room_for_the_agents_number() -> None:
+    manifest = cluster({"name": "a" * 26})
+    manifest["metadata"]["name"] = "c" * 28
+    assert validate(AGENTCLUSTER, manifest)
+    manifest["metadata"]["name"] = "c" * 29
+    assert "at most 55" in faults(AGENTCLUSTER, manifest)["spec.agents[0].name"]
+
+
+def test_scaling_limits_must_be_in_order() -> None:
+    scaling = {"min_replicas": 3, "max_replicas": 2, "scale_up_threshold": "50%", "scale_down_threshold": "50%"}
+    found = spec_faults(agents=[], auto_scaling=scaling)
+    assert set(found) == {"spec.auto_scaling.min_replicas", "spec.auto_scaling.scale_down_threshold"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "warning"),
+    [
+        (cluster(replicas=3), "spec.replicas: 3, but the templates add up to 0"),
+        (cluster(auto_scaling={"enabled": True}), "spec.auto_scaling: stored"),
+        (cluster({"name": "a", "resources": {"memory": 64}}), "spec.agents[0].resources.memory: 64 is 64 bytes"),
+        (cluster({"name": "a", "runtime": {"python": "m:C", "path": "."}}), "spec.agents[0].runtime.path: '.'"),
+        (
+            {"metadata": {"name": "c"}, "spec": {"regions": [], "resource_management": {"a": {}}}},
+            "spec.resource_management.a: no region",
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_is_a_warning(manifest: dict[str, Any], warning: str) -> None:
+    (found,) = validate(AGENTCLUSTER, manifest).warnings
+    assert found.startswith(warning)
+
+
+def test_a_relative_path_is_fine_when_the_client_said_to_what() -> None:
+    manifest = cluster({"name": "a", "runtime": {"python": "m:C", "path": "."}})
+    manifest["metadata"]["annotations"] = {"choregos.dev/base-path": "/srv"}
+    assert validate(AGENTCLUSTER, manifest).warnings == ()
+
+
+def test_unknown_fields_are_reported_and_pruned() -> None:
+    manifest = cluster({"name": "a", "resourcs": {}, "resources": {"cpus": 1}}, foo=1)
+    manifest["metadata"]["clusterName"] = "x"
+    before = copy.deepcopy(manifest)
+    valid = validate(AGENTCLUSTER, manifest)
+    assert sorted(valid.unknown_fields) == [
+        "metadata.clusterName",
+        "spec.agents[0].resources.cpus",
+        "spec.agents[0].resourcs",
+        "spec.foo",
+    ]
+    assert validate(AGENTCLUSTER, valid.object).unknown_fields == ()
+    assert manifest == before
+
+
+def test_null_is_the_same_as_absent() -> None:
+    manifest = cluster({"name": "a", "runtime": None, "isolation": None, "unknown": None}, regions=None)
+    manifest["metadata"]["creationTimestamp"] = None
+    manifest["status"] = None
+    assert validate(AGENTCLUSTER, manifest) == validate(AGENTCLUSTER, cluster({"name": "a"}))
+
+
+@pytest.mark.parametrize("obj", [None, [], "text", 5])
+def test_what_is_no_object_is_refused(obj: Any) -> None:
+    with pytest.raises(Invalid, match="must be an object"):
+        validate(AGENTCLUSTER, obj)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_an_empty_object_is_refused_without_failing(kind: Kind) -> None:
+    assert faults(kind, {})
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = {
+    "AgentCluster": ["agents", "regions", "replicas", "resource_management", "auto_scaling", "orchestrator"],
+    "AgentSet": ["replicas", "region", "template", "strategy"],
+    "AgentCall": ["agent", "capability", "selector", "method", "arguments", "timeoutSeconds"],
+    "AgentNode": ["region", "unschedulable", "taints"],
+}
+
+
+@given(st.data())
+def test_no_input_makes_validation_fail_in_another_way(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(KINDS))
+    entry = st.fixed_dictionaries({}, optional=dict.fromkeys(["name", "replicas", "capabilities", "labels"], ANYTHING))
+    value = ANYTHING | st.lists(entry, max_size=3)
+    spec = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS.get(kind.kind, ["x"]), value))
+    metadata = st.fixed_dictionaries({}, optional=dict.fromkeys(["name", "labels", "finalizers"], ANYTHING))
+    obj = data.draw(st.fixed_dictionaries({}, optional={"metadata": metadata | ANYTHING, "spec": spec | ANYTHING}))
+    with contextlib.suppress(Invalid):
+        valid = validate(kind, obj)
+        assert validate(kind, valid.object).object == valid.object
+
+
+AMOUNTS = st.sampled_from([0, 1, 2.5, "100m", "1024Mi", "1.5Gi", "3k", "1e3"])
+AGENTS = st.fixed_dictionaries(
+    {"name": st.from_regex(r"[a-z]{1,8}", fullmatch=True)},
+    optional={
+        "replicas": st.integers(0, 10**6),
+        "resources": st.fixed_dictionaries({}, optional=dict.fromkeys(["cpu", "gpu"], AMOUNTS)),
+        "capabilities": st.lists(st.from_regex(r"[a-z_]{1,8}[a-z]", fullmatch=True), unique=True, max_size=3),
+        "settings": st.dictionaries(st.text(max_size=4), st.none() | st.integers() | st.text(max_size=4), max_size=3),
+        "startTimeoutSeconds": st.sampled_from([1, 2.0, 2.5]),
+        "strategy": st.fixed_dictionaries({}, optional={"maxSurge": st.sampled_from([1, "10%"])}),
+    },
+)
+
+
+@given(st.lists(AGENTS, max_size=4, unique_by=lambda agent: agent["name"]))
+def test_the_normal_form_is_final(agents: list[dict[str, Any]]) -> None:
+    agents = [agent for agent in agents if not any(w.startswith("_") for w in agent.get("capabilities", ()))]
+    valid = validate(AGENTCLUSTER, cluster(*agents))
+    again = validate(AGENTCLUSTER, valid.object)
+    assert again.object == valid.object
+    for agent, stored in zip(agents, valid.object["spec"]["agents"], strict=True):
+        assert stored.get("settings") == agent.get("settings")
+
+
+def agent_set(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "s"}, "spec": {"template": {"name": "t"}, **spec}}
+
+
+def test_a_set_cannot_move_to_another_region_or_cluster() -> None:
+    stored = validate(AGENTSET, agent_set(region="us", cluster="a")).object
+    found = faults(AGENTSET, agent_set(region="eu"), previous=stored)
+    assert found == {
+        "spec.region": "cannot be changed from 'us' to 'eu'",
+        "spec.cluster": "cannot be changed from 'a' to null",
+    }
+    assert validate(AGENTSET, agent_set(region="us", cluster="a", replicas=7), previous=stored)
+
+
+@pytest.mark.parametrize("name", ["s" * 56, "a.b", "A"])
+def test_a_set_name_becomes_part_of_agent_names(name: str) -> None:
+    assert "metadata.name" in faults(AGENTSET, {**agent_set(), "metadata": {"name": name}})
+
+
+def test_a_name_or_a_prefix_for_one_is_required() -> None:
+    assert faults(AGENTSET, {**agent_set(), "metadata": {}}) == {"metadata.name": "is required"}
+    assert validate(AGENTSET, {**agent_set(), "metadata": {"generateName": "s-"}})
+
+
+def test_a_node_has_no_namespace() -> None:
+    assert faults(AGENTNODE, {"metadata": {"name": "n", "namespace": "default"}}) == {
+        "metadata.namespace": "a AgentNode has no namespace"
+    }
+
+
+def test_a_node_object_as_the_node_writes_it_is_accepted() -> None:
+    status = {
+        "capacity": {"cpu": "2", "memory": "8Gi", "gpu": "0", "agents": "10k"},
+        "allocatable": {"cpu": "2", "memory": "7Gi", "gpu": "0", "agents": "10k"},
+        "nodeInfo": {
+            "hostname": "h",
+            "pid": 7,
+            "cores": 2,
+            "pythonVersion": "3.11.7",
+            "choregosVersion": "0.1",
+            "bootID": "b",
+        },
+        "agents": 3,
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    taint = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
+    node = {"metadata": {"name": "n"}, "spec": {"taints": [taint], "unschedulable": True}, "status": status}
+    valid = validate(AGENTNODE, node)
+    assert valid.unknown_fields == ()
+    assert valid.object["status"]["nodeInfo"] == status["nodeInfo"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "paths"),
+    [
+        ({}, {"spec"}),
+        ({"agent": "a"}, {"spec.method"}),
+        ({"agent": "a", "capability": "c", "method": "m"}, {"spec.capability"}),
+        ({"capability": "c", "selector": "a in"}, {"spec.selector"}),
+        ({"agent": "a", "method": "m", "selector": "a=b"}, {"spec.selector"}),
+        ({"capability": "c", "arguments": [1]}, {"spec.arguments"}),
+        ({"capability": "c", "timeoutSeconds": 0}, {"spec.timeoutSeconds"}),
+    ],
+)
+def test_a_call_must_name_whom_to_call(spec: dict[str, Any], paths: set[str]) -> None:
+    assert set(faults(AGENTCALL, {"spec": spec})) == paths
+
+
+def test_a_call_needs_no_name_and_keeps_its_arguments() -> None:
+    valid = validate(AGENTCALL, {"spec": {"capability": "c", "arguments": {"text": None, "n": [1, None]}}})
+    assert valid.object["spec"] == {
+        "capability": "c",
+        "arguments": {"text": None, "n": [1, None]},
+        "timeoutSeconds": 30,
+    }
+
+
+def test_a_namespace_is_active() -> None:
+    assert validate(NAMESPACE, {"metadata": {"name": "team-a"}}).object["status"] == {"phase": "Active"}
+    assert "metadata.name" in faults(NAMESPACE, {"metadata": {"name": "a.b"}})
+
+
+def test_an_event_of_another_client_is_accepted() -> None:
+    event = {
+        "metadata": {"name": "x.17a", "namespace": "default"},
+        "involvedObject": {"kind": "AgentCluster", "name": "c"},
+        "reason": "Logging",
+        "message": "hello",
+        "type": "Normal",
+        "source": {"component": "kopf"},
+        "reportingComponent": "kopf",
+        "reportingInstance": "dev",
+        "action": "Action?",
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000000Z"},
+    }
+    assert validate(EVENT, event).unknown_fields == ()
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        (("spec", "agents", 2, "resources", "cpu"), "spec.agents[2].resources.cpu"),
+        (("metadata", "labels", "choregos.dev/set"), "metadata.labels[choregos.dev/set]"),
+        (("metadata", "labels", "a b", "[key]"), "metadata.labels[a b]"),
+        ((), ""),
+    ],
+)
+def test_paths_are_written_as_kubernetes_does(location: tuple[int | str, ...], path: str) -> None:
+    assert dotted(location) == path
+
+
+def test_a_flood_of_faults_is_cut_and_counted() -> None:
+    with pytest.raises(Invalid, match="500 faults, the first 200") as caught:
+        validate(AGENTCLUSTER, cluster(*range(500)))
+    assert len(caught.value.causes) == 200
