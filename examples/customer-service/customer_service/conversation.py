@@ -60,7 +60,7 @@ class Conversation(Agent):
         """Answers `message`, the customer's latest; `conversation` is what was said before, oldest first.
 
         Raises:
-            choregos.foundation.errors.CallError: the knowledge or the escalation agents could not be asked.
+            choregos.errors.CallError: the knowledge or the escalation agents could not be asked.
         """
         (passages, searched), (assessment, classified) = await asyncio.gather(
             self._search(message), self._classify(message)
