@@ -159,6 +159,7 @@ _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "invalid_key": "text as a key; quote it",
     "list_type": "a list",
     "dict_type": "an object",
     "model_type": "an object",

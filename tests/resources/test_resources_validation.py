@@ -294,6 +294,14 @@ def test_what_is_no_object_is_refused(obj: Any) -> None:
         validate(AGENTCLUSTER, obj)
 
 
+def test_a_key_that_is_no_text_is_refused() -> None:
+    manifest = {"metadata": {"name": "c", "labels": {5: "x"}}, "spec": {"agents": [], 7: 1}}
+    assert faults(AGENTCLUSTER, manifest) == {
+        "metadata.labels[5]": "expected text; quote it, found 5",
+        "spec[7]": "expected text as a key; quote it, found 7",
+    }
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_an_empty_object_is_refused_without_failing(kind: Kind) -> None:
     assert faults(kind, {})
@@ -332,7 +340,9 @@ AGENTS = st.fixed_dictionaries(
         "replicas": st.integers(0, 10**6),
         "resources": st.fixed_dictionaries({}, optional=dict.fromkeys(["cpu", "gpu"], AMOUNTS)),
         "capabilities": st.lists(st.from_regex(r"[a-z_]{1,8}[a-z]", fullmatch=True), unique=True, max_size=3),
-        "settings": st.dictionaries(st.text(max_size=4), st.none() | st.integers() | st.text(max_size=4), max_size=3),
+        "settings": st.dictionaries(
+            st.text(max_size=4), st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=4), max_size=3
+        ),
         "startTimeoutSeconds": st.sampled_from([1, 2.0, 2.5]),
         "strategy": st.fixed_dictionaries({}, optional={"maxSurge": st.sampled_from([1, "10%"])}),
     },
@@ -424,6 +434,30 @@ def test_a_call_needs_no_name_and_keeps_its_arguments() -> None:
         "arguments": {"text": None, "n": [1, None]},
         "timeoutSeconds": 30,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "a[1]: nan is no JSON number"),
+        (2**70, "a[1]: a whole number has at most 64 bits"),
+        ("\ud800", "a[1]: is no Unicode text"),
+        ({"b": {5: 1}}, "a[1].b: 5 cannot be a key, keys are Unicode text"),
+        ({"\ud800": 1}, "a[1]: '\\ud800' cannot be a key, keys are Unicode text"),
+        ({1, 2}, "a[1]: a set is no JSON value"),
+    ],
+)
+def test_free_form_parts_hold_only_what_json_can_say(value: Any, message: str) -> None:
+    call = {"spec": {"capability": "c", "arguments": {"a": [0, value]}}}
+    assert faults(AGENTCALL, call) == {"spec.arguments": message}
+
+
+def test_free_form_parts_are_not_nested_without_end() -> None:
+    value: Any = 1
+    for _ in range(5000):
+        value = [value]
+    call = {"spec": {"capability": "c", "arguments": {"a": value}}}
+    assert faults(AGENTCALL, call) == {"spec.arguments": "is nested more than 64 deep"}
 
 
 def test_a_namespace_is_active() -> None:

@@ -17,13 +17,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from choregos.resources import names, percent, quantity
+from choregos.resources.kinds.free_form import json_fault
 
 QUANTITY = {"format": "quantity"}
 INT_OR_STRING = {"format": "int-or-string"}
@@ -116,7 +116,9 @@ Qualified = Annotated[str, _checked(names.qualified_fault)]
 EnvironmentName = Annotated[str, _checked(names.environment_fault)]
 Labels = dict[Qualified, LabelValue]
 FreeForm = Annotated[
-    dict[str, JsonValue], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    dict[str, Any],
+    _checked(json_fault),
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
