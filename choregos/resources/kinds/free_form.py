@@ -18,7 +18,7 @@ def json_fault(value: Any, path: str = "", depth: int = 0) -> str:
     if isinstance(value, dict):
         for key, entry in value.items():
             if not isinstance(key, str) or _scalar_fault(key):
-                return f"{path}: {ascii(key)} cannot be a key, keys are Unicode text"
+                return f"{path}: {key!a} cannot be a key, keys are Unicode text"
             if fault := json_fault(entry, f"{path}.{key}" if path else key, depth + 1):
                 return fault
         return ""
