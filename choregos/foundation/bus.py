@@ -12,34 +12,22 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import Client, Server
 
 from choregos.foundation.backoff import RECONNECT
+from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.errors import Denied, Temporary
+
+__all__ = ["Bus", "BusAddress", "connect"]
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 PING_PERIOD_S = 15
 """After two unanswered pings the connection counts as lost, so a silent network is noticed within 45 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class BusAddress:
-    """Where nats-server is and who we are there.
-
-    Attributes:
-        servers: `nats://host:port`, any of one cluster.
-        user, password: empty when the server asks for none.
-    """
-
-    servers: tuple[str, ...]
-    user: str = ""
-    password: str = field(default="", repr=False)
 
 
 class _LastingClient(Client):

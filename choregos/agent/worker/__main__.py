@@ -30,7 +30,7 @@ from choregos.agent.worker.residents import Residents
 from choregos.agent.worker.stepping import Floor, Steppable
 from choregos.agent.worker.voice import PrintedText, Voice
 from choregos.agent.worker.watchdog import Watchdog
-from choregos.foundation.bus import BusAddress, connect
+from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import ChoregosError, Temporary
 from choregos.foundation.settings import add_to_environment
@@ -38,7 +38,7 @@ from choregos.foundation.tasks import Tasks
 from choregos.foundation.tether import die_with_parent
 from choregos.mesh.caller import Caller, LocalAgents
 from choregos.mesh.routes import Target
-from choregos.messaging.backends.nats import NatsCallTransport
+from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.calls import CallServer
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.invocation import Invoker
@@ -100,10 +100,10 @@ class WorkerMain:
 
     async def _open(self, configure: Configure, stack: AsyncExitStack) -> None:
         address = BusAddress(configure.servers, configure.user, configure.password)
-        bus = await stack.enter_async_context(connect(address, f"worker {configure.host}"))
         deadlines = Deadlines()
-        transport = await NatsCallTransport.open(bus.client, deadlines)
-        stack.push_async_callback(transport.close)
+        transport = await stack.enter_async_context(
+            open_nats_transport(address, f"worker {configure.host}", deadlines)
+        )
         self._invoker = Invoker(deadlines, configure.max_in_flight)
         self._caller = Caller(
             transport,

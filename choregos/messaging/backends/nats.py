@@ -1,111 +1,79 @@
-"""Calls over core NATS.
-
-Messages are taken from nats-py at the moment its parser has them: a subscription is given an object in the place of a
-`future`, whose `set_result` is the callback. That spares the queue, the task and the turn of the event loop that a
-subscription with a coroutine callback costs per message, on both sides of a call.
-"""
+"""Calls over core NATS."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from nats import errors as nats_errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
-from choregos.foundation.errors import PayloadTooLarge, Unavailable
+from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.errors import Unavailable
+from choregos.foundation.ids import SystemIds
+from choregos.messaging.backends.nats_connection import CONNECT_TIMEOUT_S, NatsConnection, connect
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.replies import Replies
 from choregos.messaging.transport import Closer, Farewell, OnMessage
 
-_NO_RESPONDERS = "503"
-
-log = logging.getLogger(__name__)
-
-
-class _Arrivals:
-    """Stands where nats-py expects a future, and passes every message on.
-
-    Nothing may be raised from here: nats-py would end its reading loop, and with it the connection, in silence.
-    """
-
-    __slots__ = ("_on_message",)
-
-    def __init__(self, on_message: Callable[[Msg], None]) -> None:
-        self._on_message = on_message
-
-    def cancelled(self) -> bool:
-        return False
-
-    def set_result(self, message: Msg) -> None:
-        try:
-            self._on_message(message)
-        except Exception:
-            log.exception("handling a message on %s failed", message.subject)
+_NO_RESPONDERS = b"503"
 
 
 class NatsCallTransport:
-    """Calls over a connection that somebody else opened and will close (`choregos.foundation.bus.connect`)."""
+    """A `CallTransport`. Made by `open_nats_transport`."""
 
-    def __init__(self, connection: Client, deadlines: Deadlines) -> None:
-        """Use `open`."""
+    def __init__(self, connection: NatsConnection, inbox: str, deadlines: Deadlines) -> None:
         self._connection = connection
-        self._inbox = connection.new_inbox()
-        self._replies = Replies(self._inbox, self._publish, deadlines)
-        self._close_inbox: Closer | None = None
+        self._inbox = inbox
+        self._replies = Replies(inbox, connection.publish, deadlines)
 
-    @classmethod
-    async def open(cls, connection: Client, deadlines: Deadlines) -> NatsCallTransport:
-        transport = cls(connection, deadlines)
-        transport._close_inbox = await transport._subscribe(f"{transport._inbox}.*", transport._answered)
-        return transport
+    async def open(self) -> None:
+        await self._connection.subscribe(f"{self._inbox}.*", self._answered)
 
     async def request(self, subject: str, payload: bytes, timeout_s: float, farewell: Farewell | None = None) -> bytes:
-        # While it reconnects nats-py would keep the request and send it later: perhaps after its deadline.
-        if not self._connection.is_connected:
-            raise Unavailable("the bus cannot be reached")
         return await self._replies.ask(subject, payload, timeout_s, farewell)
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        await self._publish(subject, payload, "")
+        await self._connection.publish(subject, payload)
 
     async def serve(self, subject: str, on_message: OnMessage) -> Closer:
-        return await self._subscribe(subject, lambda message: on_message(message.data, message.reply))
-
-    async def close(self) -> None:
-        self._replies.close()
-        if self._close_inbox is not None:
-            await self._close_inbox()
-
-    async def _publish(self, subject: str, payload: bytes, reply: str) -> None:
-        try:
-            await self._connection.publish(subject, payload, reply)
-        except nats_errors.MaxPayloadError as error:
-            raise PayloadTooLarge(f"{len(payload)} bytes are more than the bus takes in one message") from error
-        except nats_errors.Error as error:
-            raise Unavailable(f"the bus cannot be reached: {error}") from error
-
-    async def _subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Closer:
-        arrivals: Any = _Arrivals(on_message)
-        try:
-            subscription = await self._connection.subscribe(subject, future=arrivals)
-            # A round trip: when it is over the server knows the subscription.
-            await self._connection.flush()
-        except (TimeoutError, nats_errors.Error) as error:
-            raise Unavailable(f"cannot subscribe to {subject}: {error}") from error
+        unsubscribe = await self._connection.subscribe(
+            subject, lambda _, reply, payload, status: on_message(payload, reply.decode())
+        )
 
         async def close() -> None:
+            unsubscribe()
             try:
-                await subscription.unsubscribe()
-            except nats_errors.Error:
-                log.debug("the connection was gone before its subscription to %s", subject)
+                # Until the server knows, it sends on what nobody will answer, instead of telling the caller.
+                await self._connection.flush()
+            except Unavailable:
+                return
 
         return close
 
-    def _answered(self, message: Msg) -> None:
-        if message.headers and not message.data and message.headers.get("Status") == _NO_RESPONDERS:
-            self._replies.deliver(message.subject, Unavailable("nobody listens on the agent's subject any more"))
+    async def close(self) -> None:
+        self._replies.close()
+
+    def _answered(self, subject: bytes, reply: bytes, payload: bytes, status: bytes) -> None:
+        if status == _NO_RESPONDERS:
+            self._replies.deliver(subject.decode(), Unavailable("nobody listens on the agent's subject any more"))
         else:
-            self._replies.deliver(message.subject, message.data)
+            self._replies.deliver(subject.decode(), payload)
+
+
+@asynccontextmanager
+async def open_nats_transport(
+    address: BusAddress, name: str, deadlines: Deadlines, *, timeout_s: float = CONNECT_TIMEOUT_S
+) -> AsyncIterator[NatsCallTransport]:
+    """A transport with a connection of its own, for as long as the context lasts.
+
+    Raises:
+        Temporary: no server answered within `timeout_s` seconds.
+        Denied: the server refuses user and password.
+    """
+    # The first token is the user's, as the bus's permissions have it; the second keeps processes apart.
+    prefix = f"_INBOX_{address.user}" if address.user else "_INBOX"
+    async with connect(address, name, timeout_s=timeout_s) as connection:
+        transport = NatsCallTransport(connection, f"{prefix}.{SystemIds().suffix(20)}", deadlines)
+        await transport.open()
+        try:
+            yield transport
+        finally:
+            await transport.close()

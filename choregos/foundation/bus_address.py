@@ -1,0 +1,19 @@
+"""Where nats-server is. Apart from `choregos.foundation.bus`, so that who needs no nats-py need not import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class BusAddress:
+    """Where nats-server is and who we are there.
+
+    Attributes:
+        servers: `nats://host:port`, any of one cluster.
+        user, password: empty when the server asks for none.
+    """
+
+    servers: tuple[str, ...]
+    user: str = ""
+    password: str = field(default="", repr=False)
