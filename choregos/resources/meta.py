@@ -6,7 +6,7 @@ from the store are shared; what is new is a new object, which may share unchange
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choregos.foundation.timestamp import rfc3339
@@ -162,9 +162,3 @@ def controlled_by(owner: ReadOnlyObject) -> dict[str, Any]:
         "controller": True,
         "blockOwnerDeletion": True,
     }
-
-
-def controller_of(obj: ReadOnlyObject) -> Mapping[str, Any] | None:
-    """The ownerReference of the controller, or None."""
-    references: Iterable[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
-    return next((reference for reference in references if reference.get("controller")), None)

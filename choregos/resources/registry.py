@@ -51,9 +51,3 @@ def by_kind(api_version: str, name: str) -> Kind | None:
 def by_resource(plural: str) -> Kind | None:
     """The kind with this plural, which is unique among all groups: it is a token of the store's subjects."""
     return next((kind for kind in KINDS if kind.plural == plural), None)
-
-
-def by_word(word: str) -> Kind | None:
-    """The kind a person means: plural, singular, short name or kind, in any case."""
-    lower = word.lower()
-    return next((kind for kind in KINDS if lower in {kind.plural, kind.singular, *kind.short_names}), None)

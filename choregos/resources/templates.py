@@ -1,4 +1,4 @@
-"""Agent templates as the instance plane sees them: canonical JSON, its digest, and the labels of an agent.
+"""Agent templates as the instance plane sees them: canonical JSON and its digest; and how a set finds its agents.
 
 A template is `spec.template` of an AgentSet. What two sets declare alike is the same template, because it is named by
 its content. Invariant: equal templates, however their keys are ordered, have equal bytes.
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from choregos.resources.meta import REGION_LABEL, SET_LABEL
+from choregos.resources.meta import SET_LABEL
 
 DIGEST_LENGTH = 16
 
@@ -30,14 +30,6 @@ def canonical_digest(spec: Mapping[str, Any]) -> tuple[str, bytes]:
     """(digest, canonical JSON): the two halves of a `TemplateRecord`."""
     encoded = canonical_json(spec)
     return hashlib.sha256(encoded).hexdigest()[:DIGEST_LENGTH], encoded
-
-
-def agent_labels(spec: Mapping[str, Any], agent_set: str, region: str) -> dict[str, str]:
-    """Labels of the agents of a set; label selectors of calls and lists see these.
-
-    The template brings its own and, if it comes from a cluster, `choregos.dev/cluster` and `choregos.dev/template`.
-    """
-    return {**(spec.get("labels") or {}), SET_LABEL: agent_set, REGION_LABEL: region}
 
 
 def set_selector(agent_set: str) -> str:

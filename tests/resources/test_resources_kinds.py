@@ -34,12 +34,6 @@ def test_what_is_not_served_is_not_found() -> None:
     assert registry.by_plural("choregos.dev", "v2", "agentsets") is None
     assert registry.by_kind("v1", "Namespaces") is None
     assert registry.by_resource("pods") is None
-    assert registry.by_word("pod") is None
-
-
-@pytest.mark.parametrize("word", ["agentsets", "agentset", "as", "AgentSet", "AS"])
-def test_a_kind_is_found_by_any_of_its_words(word: str) -> None:
-    assert registry.by_word(word) is AGENTSET
 
 
 def test_words_and_plurals_are_unambiguous() -> None:

@@ -118,9 +118,12 @@ def test_finalizers_come_and_go() -> None:
     assert meta.without_finalizer(obj, "other") == obj
 
 
-def test_the_controller_is_found_among_the_owners() -> None:
-    owner = an_object(uid="u1")
-    reference = meta.controlled_by(owner)
-    other = {"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "u2"}
-    assert meta.controller_of(an_object(ownerReferences=[other, reference])) == reference
-    assert meta.controller_of(an_object()) is None
+def test_an_owner_is_named_with_its_uid_and_as_the_controller() -> None:
+    assert meta.controlled_by(an_object(uid="u1")) == {
+        "apiVersion": "choregos.dev/v1",
+        "kind": "AgentSet",
+        "name": "x",
+        "uid": "u1",
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

@@ -1,4 +1,4 @@
-"""Templates: one digest per content, and the labels of agents."""
+"""Templates: one digest per content."""
 
 from __future__ import annotations
 
@@ -39,11 +39,5 @@ def test_the_digest_stays_the_same_from_version_to_version() -> None:
     assert templates.digest({"name": "conversation"}) == "91971f3542afa276"
 
 
-def test_agents_have_the_labels_of_their_template_and_place() -> None:
-    labels = templates.agent_labels({"labels": {"tier": "gold"}}, "support-conversation", "local")
-    assert labels == {
-        "tier": "gold",
-        "choregos.dev/set": "support-conversation",
-        "choregos.dev/region": "local",
-    }
+def test_a_set_selects_its_agents_by_its_name() -> None:
     assert templates.set_selector("support-conversation") == "choregos.dev/set=support-conversation"
