@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from choregos.foundation.errors import Conflict, Deposed
-from choregos.store.instance import Instance, Key
+from choregos.store.instance import Instance, Key, Template
 from choregos.store.port import BATCH_WRITES_MAX, Fence, Record, RecordLog, Write
 from choregos.store.resources import TOMBSTONE_TTL_S
 from choregos.wire import subjects
@@ -50,6 +50,17 @@ class InstanceWriter:
         for namespace, template in templates:
             subject = subjects.template_subject(self._region, namespace, template.digest)
             await self._create([Write(subject, _encode(template), expected=0)], fence)
+
+    async def remove_template(self, template: Template, fence: Fence) -> None:
+        """Removes a template that no agent has.
+
+        Raises:
+            Conflict: it was removed or stored anew meanwhile.
+            Deposed: the fence is over.
+        """
+        subject = subjects.template_subject(self._region, template.namespace, template.digest)
+        write = Write(subject, b"", expected=template.revision, tombstone=True, ttl_s=TOMBSTONE_TTL_S)
+        self._stored([await self._log.append(write, fence=fence)])
 
     async def create_agents(
         self, agents: Sequence[tuple[str, str, AgentRecord]], fence: Fence
