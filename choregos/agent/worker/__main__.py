@@ -101,9 +101,7 @@ class WorkerMain:
     async def _open(self, configure: Configure, stack: AsyncExitStack) -> None:
         address = BusAddress(configure.servers, configure.user, configure.password)
         deadlines = Deadlines()
-        transport = await stack.enter_async_context(
-            open_nats_transport(address, f"worker {configure.host}", deadlines)
-        )
+        transport = await stack.enter_async_context(open_nats_transport(address, f"worker {configure.host}", deadlines))
         self._invoker = Invoker(deadlines, configure.max_in_flight)
         self._caller = Caller(
             transport,
