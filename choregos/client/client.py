@@ -240,6 +240,16 @@ class Client:
             await self._connection.request("POST", self._path(resource, namespace), query=query, body=manifest)
         )
 
+    async def replace(self, obj: Object) -> Object:
+        """Writes a whole object over the one that was read.
+
+        Raises:
+            Conflict: it has changed since; `metadata.resourceVersion` says what was read.
+            NotFound: it does not exist.
+        """
+        resource, namespace, name = await self._target(obj)
+        return _object(await self._connection.request("PUT", self._path(resource, namespace, name), body=obj))
+
     async def apply(self, manifest: Object, *, dry_run: bool = False) -> Applied:
         """Makes the object as the manifest says: creates it, or changes what differs, as `kubectl apply` does.
 

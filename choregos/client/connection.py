@@ -1,20 +1,20 @@
-"""HTTP to one API server: TLS with the kubeconfig's certificates, answers as JSON, failures as our errors.
+"""Requests to one API server: TLS with the kubeconfig's certificates, answers as JSON, failures as our errors.
 
-The only module that knows httpx. Keeps connections alive and shares them; ignores proxy settings, as the server is
-on this machine or in the same network. Does not repeat requests: who asks knows whether that is safe.
+Does not repeat what failed: who asks knows whether that is safe.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
-import httpx
 import msgspec
 
+from choregos.client.http import Http, Request
 from choregos.client.statuses import error_of_status
 from choregos.foundation.errors import (
     ChoregosError,
@@ -30,36 +30,34 @@ JSON = "application/json"
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 SILENCE_S_MAX = 150.0
-"""A stream that says nothing for so long is given up: servers send a bookmark every minute."""
-CONNECTIONS_MAX = 100
+"""A watch that says nothing for so long is given up: servers send a bookmark every minute."""
 
 Query = Mapping[str, str]
 
 
 class Connection:
-    """Requests to one API server."""
+    """Requests to one API server.
+
+    Raises:
+        Invalid: the kubeconfig's address or certificates cannot be used.
+    """
 
     def __init__(self, access: ApiAccess) -> None:
         self._server = access.server
-        headers = {"User-Agent": "choregos"}
+        self._headers = {"User-Agent": "choregos"}
         if access.token:
-            headers["Authorization"] = f"Bearer {access.token}"
-        self._extensions = {"sni_hostname": access.server_name} if access.server_name else {}
-        self._http = httpx.AsyncClient(
-            base_url=access.server,
-            verify=_tls_context(access) if access.server.startswith("https:") else False,
-            headers=headers,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
-            trust_env=False,
-        )
+            self._headers["Authorization"] = f"Bearer {access.token}"
+        try:
+            self._http = Http(access.server, _tls_context(access), access.server_name)
+        except ValueError as error:
+            raise Invalid(f"{access.server!r} is no address of an API server: {error}") from error
 
     @property
     def server(self) -> str:
         return self._server
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def request(
         self,
@@ -78,24 +76,26 @@ class Connection:
             ChoregosError: the server's refusal (`statuses.error_of_status`); `Temporary` if it cannot be reached,
                 `DeadlineExceeded` if it does not answer in `timeout_s` seconds.
         """
-        headers = {"Accept": accept}
+        headers = {**self._headers, "Accept": accept}
         content = None
         if body is not None:
             headers["Content-Type"] = content_type
             content = msgspec.json.encode(body)
+        request = Request(method, path, query or {}, headers, content)
         with self._translated():
-            response = await self._http.request(
-                method,
-                path,
-                params=query,
-                content=content,
-                headers=headers,
-                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-                extensions=self._extensions,
-            )
-        if response.is_error:
-            raise _refusal(response.status_code, response.content)
-        return _decode(response.content)
+            try:
+                async with (
+                    asyncio.timeout(timeout_s),
+                    self._http.exchange(request, connect_timeout_s=CONNECT_TIMEOUT_S) as exchange,
+                ):
+                    content = await exchange.read()
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the API server {self._server} did not answer within {timeout_s:g} s"
+                ) from error
+        if exchange.status >= 400:
+            raise _refusal(exchange.status, content)
+        return _decode(content)
 
     async def lines(
         self, path: str, query: Query, *, accept: str = JSON, silence_s_max: float | None
@@ -105,39 +105,49 @@ class Connection:
         Args:
             silence_s_max: raise `DeadlineExceeded` when nothing has come for so long; None: wait for ever.
         """
-        timeout = httpx.Timeout(silence_s_max, connect=CONNECT_TIMEOUT_S, pool=None)
+        request = Request("GET", path, query, {**self._headers, "Accept": accept})
         with self._translated():
-            async with self._http.stream(
-                "GET", path, params=query, headers={"Accept": accept}, timeout=timeout, extensions=self._extensions
-            ) as response:
-                if response.is_error:
-                    raise _refusal(response.status_code, await response.aread())
+            async with self._http.exchange(request, connect_timeout_s=CONNECT_TIMEOUT_S) as exchange:
+                if exchange.status >= 400:
+                    raise _refusal(exchange.status, await exchange.read())
                 rest = b""
-                async for chunk in response.aiter_bytes():
-                    *complete, rest = (rest + chunk).split(b"\n")
-                    for line in complete:
-                        yield line
+                async with contextlib.aclosing(exchange.chunks()) as chunks:
+                    while True:
+                        chunk = await self._next(chunks, silence_s_max)
+                        if chunk is None:
+                            break
+                        *complete, rest = (rest + chunk).split(b"\n")
+                        for line in complete:
+                            yield line
                 if rest:
                     yield rest
 
+    async def _next(self, chunks: AsyncGenerator[bytes, None], silence_s_max: float | None) -> bytes | None:
+        try:
+            async with asyncio.timeout(silence_s_max):
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the API server {self._server} fell silent for {silence_s_max:g} s") from error
+
     @contextlib.contextmanager
-    def _translated(self) -> Any:
-        """Turns httpx's errors into ours."""
+    def _translated(self) -> Iterator[None]:
+        """Turns errors of the network into ours."""
         try:
             yield
-        except httpx.ConnectTimeout as error:
-            raise Temporary(f"the API server {self._server} does not answer") from error
-        except httpx.TimeoutException as error:
-            raise DeadlineExceeded(f"the API server {self._server} took too long to answer") from error
-        except httpx.TransportError as error:
-            raise _unreachable(self._server, error) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Invalid(f"{self._server} is no address of an API server: {error}") from error
+        except ssl.SSLError as error:
+            raise _tls_failure(self._server, error) from error
+        except TimeoutError as error:
+            raise Temporary(f"the API server {self._server} takes no connections") from error
+        except OSError as error:
+            raise Temporary(f"the API server {self._server} cannot be reached: {error.strerror or error}") from error
 
 
-def _tls_context(access: ApiAccess) -> ssl.SSLContext:
+def _tls_context(access: ApiAccess) -> ssl.SSLContext | None:
+    if not access.server.startswith("https:"):
+        return None
     try:
         context = ssl.create_default_context(cadata=access.authority_pem.decode() or None)
+        context.set_alpn_protocols(["http/1.1"])
         if access.certificate_pem:
             # OpenSSL reads certificates of its own from files only; this one is private and gone at once.
             with tempfile.NamedTemporaryFile(suffix=".pem") as file:
@@ -149,16 +159,17 @@ def _tls_context(access: ApiAccess) -> ssl.SSLContext:
     return context
 
 
-def _unreachable(server: str, error: httpx.TransportError) -> ChoregosError:
-    text = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
+def _tls_failure(server: str, error: ssl.SSLError) -> ChoregosError:
+    if isinstance(error, ssl.SSLCertVerificationError):
         return Permanent(
-            f"the server at {server} is not the one of this kubeconfig: {text.partition('] ')[2] or text}. "
+            f"the server at {server} is not the one of this kubeconfig: {error.verify_message}. "
             "It may have been set up anew: use the kubeconfig of its data directory."
         )
-    if "ALERT" in text.upper() and "CERTIFICATE" in text.upper():
-        return Unauthenticated(f"the API server {server} does not take the certificate of this kubeconfig: {text}")
-    return Temporary(f"the API server {server} cannot be reached: {text or type(error).__name__}")
+    if "ALERT" in (error.reason or ""):
+        return Unauthenticated(
+            f"the API server {server} does not take the certificate of this kubeconfig: {error.reason}"
+        )
+    return Temporary(f"the API server {server} cannot be reached: {error.reason or error}")
 
 
 def _refusal(code: int, content: bytes) -> ChoregosError:

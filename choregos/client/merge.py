@@ -38,7 +38,9 @@ def apply_patch(live: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str
     not, leaves the rest. Empty if there is nothing to do."""
     modified = with_last_applied(desired)
     changes = _changes(live, modified)
-    removals = _removals(last_applied(live), modified, live)
+    # A manifest that drops its labels altogether means its own ones, not those that others have set.
+    keeping = {**modified, "metadata": {"labels": {}, **modified["metadata"]}}
+    removals = _removals(last_applied(live), keeping, live)
     return _overlay(changes, removals)
 
 
