@@ -160,8 +160,8 @@ class Directory:
             key = intern(subjects.untoken(namespace)), subjects.untoken(name)
             try:
                 change = self._appliers[kind](key, record)
-            except (msgspec.DecodeError, msgspec.ValidationError):
-                log.exception("%s at %d cannot be read; it is ignored", record.subject, record.sequence)
+            except msgspec.DecodeError as error:
+                log.error("%s at %d cannot be read and is ignored: %s", record.subject, record.sequence, error)
                 continue
             if change is not None:
                 changes.append(change)

@@ -248,8 +248,8 @@ class ResourceStore:
             return None
         try:
             obj = _decode(record.data, record.sequence) if record.data else None
-        except (msgspec.DecodeError, KeyError, TypeError):
-            log.exception("%s at %d is no object; it is ignored", record.subject, record.sequence)
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            log.error("%s at %d is no object and is ignored: %r", record.subject, record.sequence, error)
             return None
         _, resource, namespace, name = map(subjects.untoken, record.subject.split("."))
         if namespace == subjects.CLUSTER_SCOPE:

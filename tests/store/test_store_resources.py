@@ -1,0 +1,245 @@
+"""Declarative objects: versions, conflicts, deletion, listing, watching, expiry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, Expired, NotFound, Temporary
+from choregos.store import resources
+from choregos.store.backends.memory import MemoryLog
+from choregos.store.port import Write
+from choregos.store.resources import Change, ResourceStore
+from choregos.store.watch import ChangeType
+from choregos.testing.record_log_contract import new_epoch
+from choregos.testing.sim_clock import SimClock
+
+KIND = "agentclusters"
+
+
+def thing(name: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace} if namespace else {"name": name}
+    return {"apiVersion": "choregos.dev/v1", "kind": "AgentCluster", "metadata": metadata, "spec": spec}
+
+
+@pytest.fixture
+def clock() -> SimClock:
+    return SimClock()
+
+
+@pytest.fixture
+def log(clock: SimClock) -> MemoryLog:
+    return MemoryLog(clock)
+
+
+@pytest.fixture
+async def store(log: MemoryLog, clock: SimClock) -> AsyncIterator[ResourceStore]:
+    async with ResourceStore(log, clock) as store:
+        yield store
+
+
+async def test_a_created_object_has_the_sequence_as_its_version(store: ResourceStore, log: MemoryLog) -> None:
+    created = await store.create(KIND, thing("one", replicas=1))
+    record = await log.last("o.agentclusters.default.one")
+    assert record is not None
+    assert created["metadata"]["resourceVersion"] == str(record.sequence) == str(store.revision)
+    assert b"resourceVersion" not in record.data
+    assert store.get(KIND, "default", "one") == created
+
+
+async def test_a_name_is_taken_until_its_object_is_deleted(store: ResourceStore) -> None:
+    first = await store.create(KIND, thing("one"))
+    with pytest.raises(AlreadyExists):
+        await store.create(KIND, thing("one"))
+    await store.delete(KIND, first)
+    with pytest.raises(NotFound):
+        store.get(KIND, "default", "one")
+    again = await store.create(KIND, thing("one"))
+    assert int(again["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+
+
+async def test_a_stale_update_is_a_conflict(store: ResourceStore) -> None:
+    first = await store.create(KIND, thing("one", replicas=1))
+    second = await store.update(KIND, {**first, "spec": {"replicas": 2}})
+    with pytest.raises(Conflict):
+        await store.update(KIND, {**first, "spec": {"replicas": 3}})
+    with pytest.raises(Conflict):
+        await store.delete(KIND, first)
+    with pytest.raises(Conflict):
+        await store.update(KIND, thing("one", replicas=4))
+    assert store.get(KIND, "default", "one") == second
+
+
+async def test_two_replicas_cannot_both_win(log: MemoryLog, clock: SimClock) -> None:
+    async with ResourceStore(log, clock) as left, ResourceStore(log, clock) as right:
+        first = await left.create(KIND, thing("one"))
+        await right.wait_for(int(first["metadata"]["resourceVersion"]))
+        answers = await asyncio.gather(
+            left.update(KIND, {**first, "spec": {"by": "left"}}),
+            right.update(KIND, {**first, "spec": {"by": "right"}}),
+            return_exceptions=True,
+        )
+        assert sorted(type(answer) for answer in answers if isinstance(answer, Exception)) == [Conflict]
+
+
+async def test_an_update_that_changes_nothing_is_not_stored(store: ResourceStore) -> None:
+    first = await store.create(KIND, thing("one", replicas=1))
+    assert await store.update(KIND, {**first}) == first
+    assert store.revision == int(first["metadata"]["resourceVersion"])
+
+
+async def test_a_deleted_object_is_not_brought_back_by_an_update(store: ResourceStore) -> None:
+    first = await store.create(KIND, thing("one"))
+    last = await store.delete(KIND, first)
+    for stale in (first, last):
+        with pytest.raises(NotFound):
+            await store.update(KIND, {**stale, "spec": {"replicas": 7}})
+
+
+async def test_a_fenced_write_is_refused_after_deposition(store: ResourceStore, log: MemoryLog) -> None:
+    fence = await new_epoch(log)
+    first = await store.create(KIND, thing("one"), fence=fence)
+    await new_epoch(log)
+    with pytest.raises(Deposed):
+        await store.create(KIND, thing("two"), fence=fence)
+    with pytest.raises(Deposed):
+        await store.update(KIND, {**first, "spec": {"replicas": 2}}, fence=fence)
+    assert [item["metadata"]["name"] for item in store.list(KIND).items] == ["one"]
+
+
+async def test_lists_are_ordered_and_confined_to_their_namespace(store: ResourceStore) -> None:
+    for namespace, name in (("b", "2"), ("a", "9"), ("b", "1")):
+        await store.create(KIND, thing(name, namespace))
+    await store.create("agentnodes", thing("node", ""))
+
+    def names(namespace: str = "") -> list[str]:
+        return [item["metadata"]["name"] for item in store.list(KIND, namespace).items]
+
+    assert (names(), names("b"), names("c")) == (["9", "1", "2"], ["1", "2"], [])
+    assert store.get("agentnodes", "", "node")["kind"] == "AgentCluster"
+    await store.delete(KIND, store.get(KIND, "a", "9"))
+    assert names() == ["1", "2"]
+
+
+async def test_a_new_store_loads_what_is_there(store: ResourceStore, log: MemoryLog, clock: SimClock) -> None:
+    one = await store.create(KIND, thing("one"))
+    await store.delete(KIND, await store.create(KIND, thing("two")))
+    await log.append(Write("al.fleet.fleet.lease", b"not an object"))
+    await log.append(Write("o.agentclusters.default.broken", b"not json"))
+    async with ResourceStore(log, clock) as late:
+        assert late.list(KIND).items == [one]
+        assert late.revision == 5
+
+
+async def watched(store: ResourceStore, count: int, **options: Any) -> list[tuple[str, str]]:
+    watch = store.watch(KIND, **options)
+    async with watch, asyncio.timeout(5):
+        return [
+            (change.type.value, change.object["metadata"]["name"])
+            for change in [await anext(watch) for _ in range(count)]
+        ]
+
+
+async def test_a_watch_resumes_after_a_revision(store: ResourceStore) -> None:
+    one = await store.create(KIND, thing("one"))
+    two = await store.create(KIND, thing("two", "other"))
+    await store.update(KIND, {**one, "spec": {"replicas": 2}})
+    await store.delete(KIND, two)
+    since = int(one["metadata"]["resourceVersion"])
+    assert await watched(store, 3, since=since) == [("ADDED", "two"), ("MODIFIED", "one"), ("DELETED", "two")]
+    assert await watched(store, 1, since=since, namespace="default") == [("MODIFIED", "one")]
+
+
+async def test_a_watch_waits_and_its_revision_moves_on(store: ResourceStore) -> None:
+    async with store.watch(KIND) as watch:
+        waiting = asyncio.ensure_future(anext(watch))
+        created = await store.create(KIND, thing("one"))
+        change: Change = await waiting
+        assert (change.type, change.object, change.previous) == (ChangeType.ADDED, created, None)
+        await store.create("agentnodes", thing("node", ""))
+        assert watch.revision == store.revision
+        await store.create(KIND, thing("two"))
+        assert watch.revision < store.revision
+
+
+async def test_closing_a_watch_ends_the_one_who_waits(store: ResourceStore) -> None:
+    watch = store.watch(KIND)
+    waiting = asyncio.ensure_future(anext(watch, None))
+    await asyncio.sleep(0)
+    await watch.aclose()
+    assert await waiting is None
+
+
+async def test_a_revision_before_the_start_has_expired(store: ResourceStore, log: MemoryLog, clock: SimClock) -> None:
+    await store.create(KIND, thing("one"))
+    await store.create(KIND, thing("two"))
+    async with ResourceStore(log, clock) as late:
+        with pytest.raises(Expired):
+            late.watch(KIND, since=1)
+        async with late.watch(KIND, since=2):
+            pass
+
+
+async def test_a_watcher_that_is_too_slow_expires_and_holds_nobody_up(
+    store: ResourceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "HISTORY_CHANGES_MAX", 10)
+    slow = store.watch(KIND)
+    for number in range(11):
+        await store.create(KIND, thing(f"n{number:02}"))
+    with pytest.raises(Expired):
+        await anext(slow)
+    assert await watched(store, 10, since=1) == [("ADDED", f"n{number:02}") for number in range(1, 11)]
+
+
+async def test_listeners_hear_after_the_cache_has_changed_and_do_not_harm_it(store: ResourceStore) -> None:
+    heard: list[str] = []
+
+    def broken(_: Sequence[Change]) -> None:
+        raise RuntimeError("deliberate")
+
+    def listener(changes: Sequence[Change]) -> None:
+        heard.extend(store.get(KIND, "default", change.object["metadata"]["name"])["kind"] for change in changes)
+
+    store.on_change(broken)
+    forget = store.on_change(listener)
+    await store.create(KIND, thing("one"))
+    forget()
+    await store.create(KIND, thing("two"))
+    assert heard == ["AgentCluster"]
+
+
+async def test_a_revision_that_never_comes_is_temporary(store: ResourceStore) -> None:
+    with pytest.raises(Temporary):
+        await store.wait_for(1_000_000, timeout_s=0.01)
+    with pytest.raises(Temporary):
+        await store.wait_for(1_000_000, timeout_s=0)
+
+
+async def test_events_disappear_with_their_time(log: MemoryLog, clock: SimClock) -> None:
+    async with ResourceStore(log, clock, ttl_s=3600) as events:
+        await events.create("events", thing("old"))
+        await clock.advance(3000)
+        await events.create("events", thing("new"))
+        watch = events.watch("events")
+        await clock.advance(700)
+        change = await anext(watch)
+        assert (change.type, change.object["metadata"]["name"]) == (ChangeType.DELETED, "old")
+        assert [item["metadata"]["name"] for item in events.list("events").items] == ["new"]
+        assert await log.subjects() == {"oe.events.default.new"}
+
+
+async def test_what_vanished_unannounced_is_found_by_the_hourly_repair(
+    store: ResourceStore, log: MemoryLog, clock: SimClock
+) -> None:
+    await store.create(KIND, thing("ghost"))
+    await store.create(KIND, thing("real"))
+    await log.purge("o.agentclusters.default.ghost")
+    watch = store.watch(KIND)
+    await clock.advance(3601)
+    change = await anext(watch)
+    assert (change.type, change.object["metadata"]["name"]) == (ChangeType.DELETED, "ghost")
+    assert [item["metadata"]["name"] for item in store.list(KIND).items] == ["real"]
