@@ -188,4 +188,5 @@ RULES: tuple[Callable[[], Iterator[str]], ...] = (
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_tree_keeps_the_style(rule: Callable[[], Iterator[str]]) -> None:
     offences = list(rule())
-    assert not offences, "\n" + "\n".join(offences)
+    if offences:
+        pytest.fail("\n".join(offences), pytrace=False)
