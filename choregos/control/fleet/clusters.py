@@ -1,0 +1,105 @@
+"""AgentCluster → AgentSets, and what became of them back into the cluster's status.
+
+Owns the sets that a cluster's manifest asks for: creates, updates and deletes them, one per template and region.
+Invariant: a cluster keeps its finalizer until its last set is gone, so nothing it made outlives it. It never touches
+a set of the same name that is not the cluster's own, and it knows nothing of agents but the counts of its sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from choregos.control.events import EventRecorder
+from choregos.control.fleet.cluster_status import cluster_status
+from choregos.control.fleet.garbage import ORPHAN_FINALIZER
+from choregos.control.loop import DONE, Key, Result
+from choregos.control.objects import FencedObjects
+from choregos.control.pace import Pace
+from choregos.foundation.clock import Clock
+from choregos.foundation.errors import AlreadyExists
+from choregos.resources import meta
+from choregos.resources.expansion import agent_sets, updated_set
+from choregos.resources.kind import Object
+
+CLUSTERS, SETS = "agentclusters", "agentsets"
+
+
+class ClusterReconciler:
+    """Drives one AgentCluster per key."""
+
+    name = "agentclusters"
+
+    def __init__(self, objects: FencedObjects, events: EventRecorder, clock: Clock) -> None:
+        self._objects = objects
+        self._events = events
+        self._clock = clock
+        self._pace = Pace(clock)
+
+    def keys(self) -> Iterable[Key]:
+        for cluster in self._objects.list(CLUSTERS):
+            yield Key(cluster["metadata"]["namespace"], cluster["metadata"]["name"])
+
+    async def reconcile(self, key: Key) -> Result:
+        cluster = self._objects.find(CLUSTERS, key.namespace, key.name)
+        if cluster is None:
+            self._pace.forget(key)
+            return DONE
+        owned = list(self._objects.dependents(SETS, key.namespace, cluster["metadata"]["uid"]))
+        if meta.is_deleting(cluster):
+            return await self._delete(cluster, owned)
+        if not meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):
+            held = meta.with_finalizer(cluster, meta.AGENTS_FINALIZER)
+            cluster = await self._objects.update(CLUSTERS, cluster, held)
+        sets, taken = await self._match(cluster, owned)
+        return await self._report(key, cluster, sets, taken)
+
+    async def _match(self, cluster: Object, owned: Sequence[Object]) -> tuple[list[Object], list[str]]:
+        """Makes the sets as the manifest wants them; returns them, and the names that others have."""
+        by_name = {agent_set["metadata"]["name"]: agent_set for agent_set in owned}
+        sets: list[Object] = []
+        taken: list[str] = []
+        for desired in agent_sets(cluster):
+            name = desired["metadata"]["name"]
+            existing = by_name.pop(name, None)
+            if existing is None:
+                try:
+                    sets.append(await self._objects.create(SETS, desired))
+                except AlreadyExists:
+                    taken.append(name)
+                    continue
+                self._events.record(cluster, "Normal", "SuccessfulCreate", f"created agent set {name}")
+            elif meta.is_deleting(existing):
+                # It comes back once its agents have drained and it is gone.
+                sets.append(existing)
+            else:
+                sets.append(await self._objects.update(SETS, existing, updated_set(existing, desired)))
+        for surplus in by_name.values():
+            if not meta.is_deleting(surplus):
+                await self._objects.delete(SETS, surplus)
+                name = surplus["metadata"]["name"]
+                self._events.record(cluster, "Normal", "SuccessfulDelete", f"deleted agent set {name}")
+        return sets, taken
+
+    async def _delete(self, cluster: Object, owned: Sequence[Object]) -> Result:
+        if meta.has_finalizer(cluster, ORPHAN_FINALIZER):
+            return DONE  # the garbage collector lets the dependents go first, and its write brings us back
+        for agent_set in owned:
+            if not meta.is_deleting(agent_set):
+                await self._objects.delete(SETS, agent_set)
+        if owned:
+            return DONE  # each change of a set wakes its cluster
+        if meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):
+            await self._objects.release(CLUSTERS, cluster, meta.AGENTS_FINALIZER)
+        return DONE
+
+    async def _report(self, key: Key, cluster: Object, sets: Sequence[Object], taken: Sequence[str]) -> Result:
+        status = cluster_status(cluster, sets, taken, self._clock.wall_ms())
+        if status == cluster.get("status"):
+            return DONE
+        if (wait_s := self._pace.wait_s(key)) > 0:
+            return Result(wait_s)
+        await self._objects.write_status(CLUSTERS, cluster, status)
+        self._pace.written(key)
+        if meta.is_true({"status": status}, "Ready") and not meta.is_true(cluster, "Ready"):
+            self._events.record(cluster, "Normal", "Ready", f"all {status['agents']} agents take calls")
+        return DONE

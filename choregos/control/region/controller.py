@@ -1,0 +1,197 @@
+"""Puts a region's reconcilers together and runs them while this process leads the region.
+
+Owns the wiring of one term of leadership: which change wakes which key. Invariant: everything a term made, the census
+included, is made anew from the stores at its start and dropped at its end; nothing is carried from term to term.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from choregos.control.events import EventRecorder
+from choregos.control.loop import Controller, Key, LoopSettings, Reconciler
+from choregos.control.objects import FencedObjects
+from choregos.control.region.agents import FencedAgents
+from choregos.control.region.binding import HOMELESS, BindingReconciler
+from choregos.control.region.census import Census
+from choregos.control.region.garbage import TemplateGarbage
+from choregos.control.region.members import SetMembers
+from choregos.control.region.needs import NeedsBook
+from choregos.control.region.nodes import SCAN, NodeReconciler
+from choregos.control.region.placing import Placer
+from choregos.control.region.roster import NODES, Roster, changes_placement
+from choregos.control.region.sets import SETS, SetReconciler
+from choregos.foundation.clock import Clock
+from choregos.foundation.ids import IdSource
+from choregos.foundation.tasks import Tasks
+from choregos.store.directory import Directory
+from choregos.store.heartbeat import LeaseObserver
+from choregos.store.instance import InstanceChange
+from choregos.store.instances import InstanceWriter
+from choregos.store.lease import LeaderElection
+from choregos.store.port import Fence, RecordLog, Write
+from choregos.store.resources import Change, ResourceStore
+from choregos.store.watch import ChangeType
+from choregos.wire import subjects
+
+FLEET_SCOPE = "fleet"
+LOOP = LoopSettings()
+SET_WORKERS = 4
+"""Sets in work at once: their writes go to one log one after another, but a large set must not hold up small ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStores:
+    """What a region's controllers read and write.
+
+    Attributes:
+        resources_log: of the fleet; `resources` is this log's.
+        log: of the region; `directory` and `writer` are this log's.
+    """
+
+    resources_log: RecordLog
+    resources: ResourceStore
+    events: EventRecorder
+    log: RecordLog
+    directory: Directory
+    writer: InstanceWriter
+
+
+class RegionController:
+    """Leads a region whenever it is elected; an async context manager.
+
+    Leaving it ends the term, if there is one, and gives the lease back.
+    """
+
+    def __init__(self, stores: RegionStores, election: LeaderElection, clock: Clock, ids: IdSource) -> None:
+        self._stores = stores
+        self._election = election
+        self._clock = clock
+        self._ids = ids
+        self._tasks = Tasks()
+
+    async def __aenter__(self) -> Self:
+        self._tasks.start(self._election.run(self._lead), f"region-{self._stores.directory.region}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+
+    async def _lead(self, fence: Fence) -> None:
+        """One term; cancelled when it ends."""
+        objects_fence = await announce(self._stores.resources_log, self._stores.directory.region)
+        fences = RegionFences(objects_fence, fence)
+        async with RegionTerm(self._stores, fences, self._clock, self._ids) as term:
+            await term.deposed.wait()
+        self._election.resign()
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFences:
+    """A fence protects the log its epoch is in, and a region's leader writes to two.
+
+    Attributes:
+        objects: for the fleet's log, where sets and nodes are.
+        agents: for the region's own log: the one the election gave.
+    """
+
+    objects: Fence
+    agents: Fence
+
+
+async def announce(resources_log: RecordLog, region: str) -> Fence:
+    """Writes an epoch of the region's leader into the fleet's log, which ends what former leaders may write there.
+
+    A leader that was deposed just before it announced itself ends its successor's fence by this; the successor then
+    resigns and is elected anew, while the region's log goes on refusing the deposed one.
+    """
+    name = f"region-{region}"
+    epoch_subject = subjects.epoch_subject(FLEET_SCOPE, name)
+    epoch = await resources_log.append(Write(epoch_subject, b""))
+    return Fence(subjects.fence_subject(FLEET_SCOPE, name), epoch_subject, epoch)
+
+
+class RegionTerm:
+    """The reconcilers of one term of leadership; an async context manager: inside it they run.
+
+    Attributes:
+        deposed: set when a write was refused because another leads.
+    """
+
+    def __init__(self, stores: RegionStores, fences: RegionFences, clock: Clock, ids: IdSource) -> None:
+        self.deposed = asyncio.Event()
+        self._stores = stores
+        self._stack = AsyncExitStack()
+        directory = stores.directory
+        self._leases = LeaseObserver(stores.log, directory.region, clock)
+        objects = FencedObjects(stores.resources, fences.objects, clock, ids)
+        needs = NeedsBook(lambda namespace, digest: _spec_of(directory, namespace, digest))
+        self._census = Census(needs.demand)
+        agents = FencedAgents(directory, stores.writer, fences.agents, self._census, clock)
+        roster = Roster(objects, self._census, directory.region, clock)
+        placer = Placer(self._census, roster, needs)
+        members = SetMembers(agents, placer, clock, ids)
+        events = stores.events
+        self._sets = self._controller(
+            SetReconciler(objects, agents, members, events, clock), clock, LoopSettings(workers=SET_WORKERS)
+        )
+        self._bindings = self._controller(BindingReconciler(agents, placer, roster, events, clock), clock)
+        self._nodes = self._controller(NodeReconciler(objects, roster, self._leases, events, clock), clock, SCAN)
+        self._templates = self._controller(TemplateGarbage(objects, agents), clock)
+
+    def _controller(self, reconciler: Reconciler, clock: Clock, settings: LoopSettings = LOOP) -> Controller:
+        return Controller(reconciler, clock, settings, on_deposed=self.deposed.set)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._leases)
+            for instance in self._stores.directory.list():
+                self._census.observe(instance)
+            stack.callback(self._stores.directory.on_change(self._agents_changed))
+            stack.callback(self._stores.resources.on_change(self._objects_changed))
+            for controller in (self._nodes, self._sets, self._bindings, self._templates):
+                await stack.enter_async_context(controller)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    def _wake_bindings(self) -> None:
+        self._bindings.wake(HOMELESS)
+
+    def _agents_changed(self, changes: Sequence[InstanceChange]) -> None:
+        sets: set[Key] = set()
+        freed = False
+        for change in changes:
+            instance = change.instance
+            if change.type is ChangeType.DELETED:
+                set_key = self._census.vanish(instance.namespace, instance.name)
+                freed = True
+            else:
+                set_key = self._census.observe(instance)
+            if set_key is not None:
+                sets.add(set_key)
+        for set_key in sets:
+            self._sets.wake(set_key)
+        if self._census.refused or (freed and self._census.homeless):
+            self._wake_bindings()
+
+    def _objects_changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            metadata = change.object["metadata"]
+            if change.resource == SETS:
+                self._sets.wake(Key(metadata["namespace"], metadata["name"]))
+            elif change.resource == NODES:
+                self._nodes.wake(Key("", metadata["name"]))
+                if changes_placement(change.previous, change.object):
+                    self._wake_bindings()
+
+
+def _spec_of(directory: Directory, namespace: str, digest: str) -> Mapping[str, Any]:
+    template = directory.templates.get((namespace, digest))
+    return {} if template is None else template.spec

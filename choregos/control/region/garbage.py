@@ -1,0 +1,39 @@
+"""Removes agent templates that nothing refers to any more.
+
+Invariant: a template stays as long as an agent has it or a set declares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from choregos.control.loop import DONE, Key, Result
+from choregos.control.objects import FencedObjects
+from choregos.control.region.agents import FencedAgents
+from choregos.resources.templates import digest
+
+TEMPLATES = Key("", "templates")
+"""The only key of this reconciler: it sweeps."""
+
+
+class TemplateGarbage:
+    """Runs at each scan of its controller."""
+
+    name = "templates"
+
+    def __init__(self, objects: FencedObjects, agents: FencedAgents) -> None:
+        self._objects = objects
+        self._agents = agents
+
+    def keys(self) -> Iterable[Key]:
+        return (TEMPLATES,)
+
+    async def reconcile(self, key: Key) -> Result:
+        await self._agents.remove_templates(self._used)
+        return DONE
+
+    def _used(self) -> set[tuple[str, str]]:
+        used = {(agent.namespace, agent.record.template) for agent in self._agents.directory.list()}
+        for agent_set in self._objects.list("agentsets"):
+            used.add((agent_set["metadata"]["namespace"], digest(agent_set["spec"]["template"])))
+        return used

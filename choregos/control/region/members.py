@@ -1,0 +1,148 @@
+"""The agents of one set: made, chosen for deletion, drained, removed.
+
+Invariants: an agent's name is its set's and the lowest free ordinal, written only where no record is, so a repeated
+creation is a conflict and never a twin; who is not ready goes before who is, and higher ordinals before lower. It
+does not decide how many: `sets` and the rollout planner do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
+from typing import Any
+
+from choregos.control.loop import Key
+from choregos.control.region.agents import FencedAgents, NewAgent
+from choregos.control.region.census import Tally
+from choregos.control.region.placing import UNSCHEDULABLE, Placer, Wanted
+from choregos.foundation.clock import Clock
+from choregos.foundation.errors import Conflict
+from choregos.foundation.ids import IdSource
+from choregos.resources.kind import ReadOnlyObject
+from choregos.resources.templates import canonical_digest
+from choregos.scheduling.rollout import Step
+from choregos.store.instance import Instance
+from choregos.wire.instances import VERSION, AgentRecord, TemplateRecord
+
+CREATED_PER_PASS_MAX = 10_000
+"""A larger set is made in several passes, so that others get their turn and records are not all held at once."""
+
+GRACE_S_DEFAULT = 30
+
+
+class SetMembers:
+    """See the module. All methods raise what `FencedAgents` raises."""
+
+    def __init__(self, agents: FencedAgents, placer: Placer, clock: Clock, ids: IdSource) -> None:
+        self._agents = agents
+        self._placer = placer
+        self._clock = clock
+        self._ids = ids
+
+    async def declare(self, agent_set: ReadOnlyObject) -> str:
+        """Stores the set's template if it is new; returns its digest."""
+        template = agent_set["spec"]["template"]
+        digest, encoded = canonical_digest(template)
+        self._placer.learn(digest, template)
+        await self._agents.put_template(agent_set["metadata"]["namespace"], TemplateRecord(VERSION, digest, encoded))
+        return digest
+
+    async def create(self, agent_set: ReadOnlyObject, digest: str, number: int) -> tuple[int, str]:
+        """Makes up to `number` agents, each bound to a node or saying why not.
+
+        Returns:
+            How many were made, and why some have no node; empty if all have one.
+
+        Raises:
+            Conflict: none could be made, because records of these names exist that the directory does not show yet.
+        """
+        metadata = agent_set["metadata"]
+        set_key = Key(metadata["namespace"], metadata["name"])
+        number = min(number, CREATED_PER_PASS_MAX)
+        (placement,) = self._placer.place([Wanted(set_key, metadata["uid"], digest, number)])
+        agents: list[NewAgent] = []
+        now_ms = self._clock.wall_ms()
+        for index, name in enumerate(islice(self._free_names(set_key), number)):
+            bound = index < len(placement.nodes)
+            record = AgentRecord(
+                VERSION,
+                self._ids.uid(),
+                set_key.name,
+                metadata["uid"],
+                digest,
+                placement.nodes[index] if bound else "",
+                1 if bound else 0,
+                now_ms,
+                reason="" if bound else UNSCHEDULABLE,
+                message="" if bound else placement.message,
+            )
+            agents.append((set_key.namespace, name, record))
+        made = await self._agents.create(set_key, agents)
+        if not made:
+            raise Conflict(f"agents of the names that are next for {set_key} exist already")
+        return made, placement.message
+
+    async def delete(self, agent_set: ReadOnlyObject, digest: str, step: Step) -> int:
+        """Begins the deletion of as many of each sort as the step says; returns how many."""
+        quota = {
+            (True, True): step.delete_new_ready,
+            (True, False): step.delete_new_unready,
+            (False, True): step.delete_old_ready,
+            (False, False): step.delete_old_unready,
+        }
+        members = [one for one in self._members(agent_set["metadata"]["uid"]) if not one.record.deletion_ms]
+        members.sort(key=_ordinal, reverse=True)
+        chosen = []
+        for one in members:
+            sort = (one.record.template == digest, one.ready and bool(one.record.node))
+            if quota[sort]:
+                quota[sort] -= 1
+                chosen.append(one)
+        return await self._agents.begin_deletion(chosen, grace_s(agent_set["spec"]["template"]))
+
+    async def delete_requested(self, tally: Tally) -> int:
+        """Begins the deletion of agents that somebody asked to delete; returns how many."""
+        by_grace: dict[int, list[Instance]] = {}
+        for one in self._find(tally.key, tally.requested):
+            if one.deletion is not None and not one.record.deletion_ms:
+                by_grace.setdefault(one.deletion.grace_s, []).append(one)
+        return sum([await self._agents.begin_deletion(group, grace) for grace, group in by_grace.items()])
+
+    async def drain(self, tally: Tally) -> int:
+        """Begins the deletion of all agents of a set that is going; returns how many."""
+        staying = [one for one in self._members(tally.uid) if not one.record.deletion_ms]
+        if not staying:
+            return 0
+        return await self._agents.begin_deletion(staying, grace_s(staying[0].template.spec))
+
+    async def remove_finished(self, tally: Tally) -> int:
+        """Removes the records of agents that have drained; returns how many."""
+        finished = [one for one in self._find(tally.key, tally.finished) if one.record.deletion_ms]
+        if finished:
+            await self._agents.remove(finished)
+        return len(finished)
+
+    def _members(self, set_uid: str) -> Iterable[Instance]:
+        return self._agents.directory.of_set(set_uid)
+
+    def _find(self, set_key: Key, names: Iterable[str]) -> Iterator[Instance]:
+        for name in sorted(names):
+            found = self._agents.directory.find(set_key.namespace, name)
+            if found is not None:
+                yield found
+
+    def _free_names(self, set_key: Key) -> Iterator[str]:
+        taken: set[str] = set()
+        for tally in self._agents.census.tallies(set_key).values():
+            taken |= tally.names
+        names = (f"{set_key.name}-{ordinal}" for ordinal in count())
+        return (name for name in names if name not in taken) if taken else names
+
+
+def grace_s(template: Any) -> int:
+    """Seconds an agent of this template may take to drain."""
+    return int(template.get("terminationGracePeriodSeconds", GRACE_S_DEFAULT))
+
+
+def _ordinal(instance: Instance) -> int:
+    return int(instance.name.rpartition("-")[2])

@@ -1,0 +1,139 @@
+"""AgentSet → agents: as many as declared, of the template declared, replaced step by step, drained before they go.
+
+Invariants: a set keeps its finalizer until its last agent's record is gone; agents of a set that no longer exists are
+drained too; how far a replacement may go at once is `scheduling.rollout`'s decision. The work per reconciliation grows
+with what is to be done, not with the size of the set: counts come from the census.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from choregos.control.events import EventRecorder
+from choregos.control.loop import DONE, Key, Result
+from choregos.control.objects import FencedObjects
+from choregos.control.pace import Pace
+from choregos.control.region.agents import FencedAgents
+from choregos.control.region.census import Tally
+from choregos.control.region.members import SetMembers
+from choregos.control.region.set_status import SetFigures, set_status
+from choregos.foundation.clock import Clock
+from choregos.resources import meta
+from choregos.resources.events import NORMAL, WARNING
+from choregos.resources.kind import Object
+from choregos.resources.percent import rollout_bounds
+from choregos.scheduling.rollout import Step, plan_step
+
+SETS = "agentsets"
+AT_ONCE = Result(0.0)
+
+
+class SetReconciler:
+    """Drives one AgentSet per key, if it is declared for this region or has left agents here."""
+
+    name = "agentsets"
+
+    def __init__(
+        self,
+        objects: FencedObjects,
+        agents: FencedAgents,
+        members: SetMembers,
+        events: EventRecorder,
+        clock: Clock,
+    ) -> None:
+        self._objects = objects
+        self._agents = agents
+        self._members = members
+        self._events = events
+        self._clock = clock
+        self._pace = Pace(clock)
+
+    def keys(self) -> Iterable[Key]:
+        declared = (
+            Key(agent_set["metadata"]["namespace"], agent_set["metadata"]["name"])
+            for agent_set in self._objects.list(SETS)
+            if self._is_here(agent_set)
+        )
+        return list(dict.fromkeys(chain(declared, self._agents.census.set_keys())))
+
+    async def reconcile(self, key: Key) -> Result:
+        agent_set = self._objects.find(SETS, key.namespace, key.name)
+        here = agent_set is not None and self._is_here(agent_set)
+        self._agents.settle(key)
+        for tally in list(self._agents.census.tallies(key).values()):
+            if agent_set is None or not here or tally.uid != agent_set["metadata"]["uid"]:
+                await self._members.drain(tally)
+                await self._members.remove_finished(tally)
+        if agent_set is None or not here:
+            self._pace.forget(key)
+            return DONE
+        if meta.is_deleting(agent_set):
+            return await self._delete(key, agent_set)
+        if not meta.has_finalizer(agent_set, meta.AGENTS_FINALIZER):
+            held = meta.with_finalizer(agent_set, meta.AGENTS_FINALIZER)
+            agent_set = await self._objects.update(SETS, agent_set, held)
+        return await self._match(key, agent_set)
+
+    def _is_here(self, agent_set: Object) -> bool:
+        return bool(agent_set["spec"].get("region", meta.LOCAL_REGION) == self._agents.directory.region)
+
+    def _tally(self, key: Key, agent_set: Object) -> Tally:
+        return self._agents.census.tally(key, agent_set["metadata"]["uid"])
+
+    async def _delete(self, key: Key, agent_set: Object) -> Result:
+        tally = self._tally(key, agent_set)
+        if tally.states:
+            drained = await self._members.drain(tally)
+            self._tell(agent_set, "SuccessfulDelete", "deleted", drained)
+        await self._members.remove_finished(self._tally(key, agent_set))
+        if self._tally(key, agent_set).names:
+            return await self._report(key, agent_set, (agent_set.get("status") or {}).get("templateDigest", ""))
+        if meta.has_finalizer(agent_set, meta.AGENTS_FINALIZER):
+            await self._objects.release(SETS, agent_set, meta.AGENTS_FINALIZER)
+        self._pace.forget(key)
+        return DONE
+
+    async def _match(self, key: Key, agent_set: Object) -> Result:
+        digest = await self._members.declare(agent_set)
+        await self._members.remove_finished(self._tally(key, agent_set))
+        await self._members.delete_requested(self._tally(key, agent_set))
+        desired = agent_set["spec"]["replicas"]
+        bounds = rollout_bounds(agent_set["spec"].get("strategy") or {}, desired)
+        step = plan_step(desired, bounds, self._tally(key, agent_set).counts(digest))
+        if step.deletes:
+            self._tell(agent_set, "SuccessfulDelete", "deleted", await self._members.delete(agent_set, digest, step))
+        if step.create:
+            made, message = await self._members.create(agent_set, digest, step.create)
+            self._tell(agent_set, "SuccessfulCreate", "created", made)
+            if message:
+                self._events.record(agent_set, WARNING, "FailedScheduling", message)
+        reported = await self._report(key, agent_set, digest)
+        return reported if step == Step() else AT_ONCE
+
+    async def _report(self, key: Key, agent_set: Object, digest: str) -> Result:
+        figures = self._figures(self._tally(key, agent_set), digest)
+        status = set_status(agent_set, figures, self._clock.wall_ms())
+        if status == agent_set.get("status"):
+            return DONE
+        if (wait_s := self._pace.wait_s(key)) > 0:
+            return Result(wait_s)
+        await self._objects.write_status(SETS, agent_set, status)
+        self._pace.written(key)
+        return DONE
+
+    def _figures(self, tally: Tally, digest: str) -> SetFigures:
+        why_homeless = why_failing = ""
+        namespace = tally.key.namespace
+        if tally.homeless and (one := self._agents.directory.find(namespace, min(tally.homeless))) is not None:
+            why_homeless = one.record.message
+        if tally.failing:
+            one = self._agents.directory.find(namespace, min(tally.failing))
+            if one is not None and one.status is not None:
+                summary = one.status.message.strip().rpartition("\n")[2]
+                why_failing = f"{len(tally.failing)} are failing, {one.name} because of {one.status.reason}: {summary}"
+        return SetFigures(digest, tally.counts(digest), tally.leaving, len(tally.homeless), why_homeless, why_failing)
+
+    def _tell(self, agent_set: Object, reason: str, done: str, number: int) -> None:
+        if number:
+            self._events.record(agent_set, NORMAL, reason, f"{done} {number} agent{'s' if number != 1 else ''}")
