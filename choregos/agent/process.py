@@ -32,6 +32,7 @@ from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
 _LAST_LINES = 20
 _LAST_OUTPUT_WAIT_S = 0.5
 _STACK_WAIT_S = 0.2
+_FAREWELL_S = 1.0
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
 
@@ -102,7 +103,7 @@ class WorkerProcess:
         self.pid = 0
         self._patience = patience
         self._listener = listener
-        self._link: FrameLink[ToNode] = FrameLink(ToNode, self._received, self.kill)
+        self._link: FrameLink[ToNode] = FrameLink(ToNode, self._received, self._link_lost)
         self._marks: MarksReader | None = None
         self._silence = _Silence()
         self._pings = 0
@@ -126,12 +127,13 @@ class WorkerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """Ends it now; that is also what follows when either side closes the socket."""
-        if self.state is not WorkerState.ENDED:
-            self.state = WorkerState.LEAVING
-            if self.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)
+        """Ends it now."""
+        if self.state is WorkerState.ENDED:
+            return  # the number may be another process's by now
+        self.state = WorkerState.LEAVING
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def run(self) -> Ending:
         """From the spawn to the end of the process."""
@@ -243,6 +245,12 @@ class WorkerProcess:
                 others.append(message)
         if others:
             self._listener.on_messages(self, others)
+
+    def _link_lost(self) -> None:
+        """It is ending, or broke the protocol: it may still say why, then it goes."""
+        if self.state is not WorkerState.ENDED:
+            self.state = WorkerState.LEAVING
+            asyncio.get_running_loop().call_later(_FAREWELL_S, self.kill)
 
     def _said(self, line: str) -> None:
         self._last_lines.append(line)

@@ -10,7 +10,6 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -101,6 +100,8 @@ def _why_not_imported(error: BaseException, module_name: str, paths: tuple[str, 
 
 
 def _import_entry_point(name: str) -> type[Agent]:
+    from importlib import metadata  # slow to import, and most templates name a class
+
     found = tuple(metadata.entry_points(group=ENTRY_POINT_GROUP, name=name))
     if not found:
         raise CannotLoad(

@@ -114,7 +114,9 @@ class Stepped(Coroutine[Any, Any, Any]):
         try:
             return self._coroutine.send(value)
         except AgentBlocked as blocked:
-            raise self._translated(blocked) from blocked.__cause__
+            if blocked.resident is not self._resident:
+                raise  # through the code of its neighbours it just passes
+            raise AgentInterrupted(str(blocked)) from blocked
         finally:
             floor.leave(outer)
 
@@ -124,16 +126,14 @@ class Stepped(Coroutine[Any, Any, Any]):
         try:
             return self._coroutine.throw(*error)
         except AgentBlocked as blocked:
-            raise self._translated(blocked) from blocked.__cause__
+            if blocked.resident is not self._resident:
+                raise  # through the code of its neighbours it just passes
+            raise AgentInterrupted(str(blocked)) from blocked
         finally:
             floor.leave(outer)
 
     def close(self) -> None:
         self._coroutine.close()
-
-    def _translated(self, blocked: AgentBlocked) -> BaseException:
-        """To whoever waits for this agent it has failed; through the code of its neighbours it just passes."""
-        return AgentInterrupted(str(blocked)) if blocked.resident is self._resident else blocked
 
 
 def _is_ours(coroutine: Any) -> bool:

@@ -1,0 +1,136 @@
+"""Agents for the tests of the host: one for each way to live and to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import time
+from pathlib import Path
+
+from choregos import Agent, capability
+
+
+class Greeter(Agent):
+    @capability("greeting")
+    async def greet(self, whom: str = "world") -> str:
+        self.log.info("greeting %s", whom)
+        return f"{self.name} greets {whom}"
+
+    @capability("speaking")
+    async def speak(self, text: str) -> None:
+        print(text)
+
+    @capability("identity")
+    async def process(self) -> int:
+        return os.getpid()
+
+    @capability("identity")
+    async def variable(self, name: str) -> dict[str, str | None]:
+        return {"env": self.env.get(name), "process": os.environ.get(name)}
+
+    @capability("asking")
+    async def ask(self, agent: str) -> str:
+        return await self.call(agent=agent, method="greet", whom=self.name)
+
+    @capability("patience")
+    async def slow(self, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "done"
+
+    async def healthy(self) -> bool:
+        return True
+
+
+class Hooked(Agent):
+    """Writes down its hooks in the file of its settings."""
+
+    def _note(self, what: str) -> None:
+        with Path(self.settings["file"]).open("a", encoding="utf-8") as file:
+            file.write(f"{what} {self.name}\n")
+
+    async def on_start(self) -> None:
+        await asyncio.sleep(0)
+        self._note("start")
+
+    async def on_stop(self) -> None:
+        self._note("stop")
+
+
+class FailsToStart(Agent):
+    async def on_start(self) -> None:
+        raise ValueError("no database here")
+
+
+class FailsToBeMade(Agent):
+    def __init__(self) -> None:
+        raise LookupError("no such setting")
+
+
+class NeverStarts(Agent):
+    async def on_start(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Sick(Agent):
+    """Ready and well until told otherwise."""
+
+    well = True
+
+    @capability("health")
+    async def fall_ill(self) -> None:
+        self.well = False
+
+    @capability("health")
+    async def recover(self) -> None:
+        self.well = True
+
+    async def healthy(self) -> bool:
+        return self.well
+
+
+class Blocker(Agent):
+    @capability("blocking")
+    async def spin(self) -> None:
+        while True:
+            pass
+
+    @capability("blocking")
+    async def spin_and_swallow(self) -> None:
+        while True:
+            try:
+                while True:
+                    pass
+            except Exception:
+                pass
+
+    @capability("blocking")
+    async def sleep_wrongly(self) -> None:
+        time.sleep(1000)
+
+    @capability("blocking")
+    async def spin_in_task(self) -> None:
+        async def spin() -> None:
+            while True:
+                pass
+
+        await asyncio.create_task(spin())
+
+    @capability("blocking")
+    async def hold_the_lock(self) -> None:
+        # PyDLL keeps the interpreter's lock: no thread of this process runs Python until it returns.
+        libc = ctypes.PyDLL(None)
+        for _ in range(1000):
+            libc.sleep(1000)
+
+    @capability("blocking")
+    async def crash(self) -> None:
+        ctypes.string_at(0)
+
+    @capability("identity")
+    async def process(self) -> int:
+        return os.getpid()
+
+
+class NotAnAgent:
+    pass
