@@ -65,6 +65,18 @@ class _Order(NamedTuple):
     caller: str
 
 
+class Answer(NamedTuple):
+    """What a call returned.
+
+    Attributes:
+        result: as builtin types.
+        agent: name of the agent that answered.
+    """
+
+    result: Any
+    agent: str
+
+
 class _Moved(Unavailable):
     """The agent is not where it was thought to be."""
 
@@ -117,6 +129,18 @@ class Caller:
             HandlerFailed, CallCancelled: it began and did not return.
             DeadlineExceeded: it may have begun.
         """
+        return (await self.ask(target, method, arguments, timeout_s=timeout_s, caller=caller)).result
+
+    async def ask(
+        self,
+        target: Target,
+        method: str = "",
+        arguments: Mapping[str, Any] = _NO_ARGUMENTS,
+        *,
+        timeout_s: float | None = None,
+        caller: str = "",
+    ) -> Answer:
+        """As `call`, for those who want to know too who answered."""
         order = _Order(target, method, encode_arguments(arguments), self._ends_at(timeout_s), caller)
         avoid: Candidate | None = None
         refusal: CallError | None = None
@@ -125,7 +149,7 @@ class Caller:
             if candidate is None:
                 candidate = await self._candidate(order, avoid, refusal)
             try:
-                return decode(await self._attempt(order, candidate))
+                return Answer(decode(await self._attempt(order, candidate)), candidate.name)
             except Overloaded as error:
                 avoid, refusal = candidate, error
             except Unavailable as error:

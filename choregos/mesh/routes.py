@@ -136,11 +136,10 @@ def shortlist(candidates: Iterable[Candidate], size: int = CANDIDATES_MAX) -> tu
     for candidate in candidates:
         (known if candidate.latency_ms else untried).append(candidate)
     known.sort(key=_static_cost)
-    room = min(len(untried), max(size - len(known), UNTRIED_MIN))
+    room = min(len(untried), size, max(size - len(known), UNTRIED_MIN))
     best = known[: size - room]
-    if not best:
-        return tuple(untried[:size])
-    mean_ms = sum(candidate.latency_ms for candidate in best) / len(best)
+    # Nobody tried: all are equal in what is unknown, and it stays 0.
+    mean_ms = sum(candidate.latency_ms for candidate in best) / len(best) if best else 0.0
     best += [msgspec.structs.replace(candidate, latency_ms=mean_ms) for candidate in untried[:room]]
     return tuple(sorted(best, key=_static_cost))
 

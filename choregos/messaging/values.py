@@ -63,6 +63,6 @@ def check_size(encoded: bytes, what: str) -> None:
     """
     if len(encoded) > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(
-            f"{what} take {len(encoded):,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}; "
+            f"{what}: {len(encoded):,} bytes, and the limit is {PAYLOAD_BYTES_MAX:,}; "
             "put large data into an object store and send its name"
         )
