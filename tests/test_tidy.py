@@ -111,8 +111,9 @@ def vague_names() -> Iterator[str]:
 
 
 def missing_docstrings() -> Iterator[str]:
+    """Tests are exempt: their file's name says which behaviour they are about."""
     for path in python_files(*FOLDERS):
-        if not ast.get_docstring(parsed(path)):
+        if not path.stem.startswith("test_") and not ast.get_docstring(parsed(path)):
             yield f"{shown(path)}:1: no docstring that says what the module owns"
 
 
@@ -162,6 +163,20 @@ def _sleeps(path: Path, node: ast.AST) -> Iterator[str]:
         yield from _sleeps(path, child)
 
 
+def dangling_references() -> Iterator[str]:
+    """A link of a document, or a document named in the code, that leads nowhere."""
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for link in re.findall(r"\]\((?!\w+:|#)([^)#]+)", line):
+                if not (path.parent / link).exists():
+                    yield f"{shown(path)}:{number}: {link} does not exist"
+    for path in python_files("choregos"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for document in re.findall(r"\bdocs/[\w./-]+\.md\b", line):
+                if not (ROOT / document).exists():
+                    yield f"{shown(path)}:{number}: {document} does not exist"
+
+
 def stale_exceptions() -> Iterator[str]:
     """An entry of a table above that names nothing any more."""
     existing = {shown(path) for path in python_files(*FOLDERS)}
@@ -181,6 +196,7 @@ RULES: tuple[Callable[[], Iterator[str]], ...] = (
     misplaced_calls,
     environment_reads,
     sleeping_tests,
+    dangling_references,
     stale_exceptions,
 )
 
