@@ -138,7 +138,7 @@ class Template(Part):
     """Seconds `on_start` may take. Default 60."""
     block_timeout_seconds: Seconds = 10
     """Seconds a method may keep the event loop from the agent's neighbours before it is interrupted. Default 10."""
-    termination_grace_period_seconds: SecondsOrZero = 30
-    """Seconds an agent may take to finish its calls and run `on_stop` before it is ended. Default 30."""
+    termination_grace_period_seconds: int = Field(default=30, ge=0, le=86_400)
+    """Whole seconds an agent may take to finish its calls and run `on_stop` before it is ended. Default 30."""
     placement: Placement | None = None
     """On which nodes the agent may run."""
