@@ -22,8 +22,8 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 @pytest.fixture
 def own_nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """For one test alone, which may kill and start it."""
-    with NatsServer(tmp_path_factory.mktemp("own-nats")) as server:
+    """For one test alone, which may kill and start it; as in production every write is on disk before its answer."""
+    with NatsServer(tmp_path_factory.mktemp("own-nats"), sync_always=True) as server:
         yield server
 
 

@@ -9,7 +9,9 @@ Guarantees every backend gives:
 1. Sequences are positive, rise by at least one per record, and are shared by all subjects of a log, so that they
    order all changes; a sequence is never handed out twice.
 2. A write whose `expected` is not the subject's last sequence changes nothing and raises `Conflict`.
-3. A batch is all or nothing.
+3. A batch is all or nothing, with one exception: when a log of a single replica dies while it commits a batch, the
+   first records of the batch may remain. No writer is told that such a batch was stored, and whoever writes batches
+   must be able to go on from a part of one.
 4. A write or batch whose fence is over changes nothing and raises `Deposed`.
 5. `append` returns when the record is durable. If it raises `Temporary` the outcome is unknown: the caller reads
    `last` and compares.
@@ -137,7 +139,6 @@ class RecordLog(Protocol):
 
         Raises:
             Expired: the log has not come as far as `after` (any more): it was replaced or restored; begin at 0.
-            Permanent: the log does not hold such subjects.
         """
         ...
 
