@@ -63,6 +63,38 @@ async def test_an_agent_that_blocks_is_interrupted_and_its_neighbour_goes_on(sta
     assert stage.statuses["blocker"].host == host
 
 
+@pytest.mark.parametrize("class_name", ["BlocksWhileItIsMade", "BlocksWhileItStarts", "BlocksInAProbe"])
+async def test_hooks_and_probes_that_block_are_interrupted_too(stage, sample, class_name):
+    stage.assign(sample("Greeter"), "neighbour")
+    await stage.until_running("neighbour")
+    probe = Probe("healthy") if class_name == "BlocksInAProbe" else None
+    stage.assign(sample(class_name, block_timeout_s=0.2, liveness=probe), "blocker")
+    status = await stage.until_failed("blocker", "Blocked")
+    assert "sample_agents.py" in status.message
+    assert await stage.call("neighbour", "greet", whom="all") == "neighbour greets all"
+    assert stage.statuses["neighbour"].restarts == 0
+
+
+async def test_who_calls_a_neighbour_without_end_is_blamed_and_not_the_neighbour(stage, sample):
+    stage.assign(sample("Greeter"), "neighbour")
+    stage.assign(sample("CallsWithoutEnd", block_timeout_s=0.3), "caller")
+    await stage.until_running("neighbour", "caller")
+    assert isinstance(await _failure_of(stage.call("caller", "go_on", agent="neighbour")), CallError)
+    await stage.until_failed("caller", "Blocked")
+    assert await stage.call("neighbour", "greet", whom="all") == "neighbour greets all"
+    assert stage.statuses["neighbour"].restarts == 0
+
+
+async def test_a_module_that_never_finishes_its_import_holds_up_nobody(stage, sample):
+    stage.assign(sample("Whoever", module="slow_module", start_timeout_s=0.3), "slow")
+    stage.assign(sample("Greeter"), "neighbour")
+    await stage.until_running("neighbour")
+    status = await stage.until_failed("slow", "StartTimeout")
+    assert "slow_module.py" in status.message
+    await stage.until(lambda: stage.statuses["slow"].restarts >= 2)
+    assert await stage.call("neighbour", "greet", whom="all") == "neighbour greets all"
+
+
 async def test_the_caller_of_a_blocking_agent_gets_its_stack(stage, sample):
     stage.assign(sample("Blocker", block_timeout_s=0.3), "blocker")
     await stage.until_running("blocker")

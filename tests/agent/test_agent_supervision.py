@@ -23,8 +23,8 @@ from choregos.agent.supervision import (
     StopEnded,
     WakeAt,
     Withdrawn,
-    WorkerLost,
     Woken,
+    WorkerLost,
     step,
 )
 from choregos.foundation.backoff import Backoff

@@ -1,0 +1,1 @@
+"""How the code of an agent is found and loaded, one module per kind of runtime."""

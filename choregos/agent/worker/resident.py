@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from choregos.agent.runtimes.python import PythonCode
+from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.stepping import Floor, Stepped
 from choregos.sdk.binding import BoundAgent
@@ -30,9 +31,10 @@ class Lodgings:
 
     Attributes:
         code: the class, once it was imported.
+        importing: its import, while that is under way.
     """
 
-    __slots__ = ("code", "env", "labels", "settings", "template")
+    __slots__ = ("code", "env", "importing", "labels", "settings", "template")
 
     def __init__(self, template: Template, settings: Mapping[str, Any]) -> None:
         self.template = template
@@ -40,6 +42,7 @@ class Lodgings:
         self.labels: Mapping[str, str] = dict(template.labels)
         self.env: Mapping[str, str] = dict(template.env)
         self.code: PythonCode | None = None
+        self.importing: ThreadRun[PythonCode] | None = None
 
 
 class Resident:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from choregos.agent.runtimes.python import CannotLoad, PythonCode, PythonRuntime
-from choregos.agent.worker.importing import GivenUp, run_in_thread
+from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.resident import Lodgings, Resident, State
 from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor
@@ -138,13 +138,21 @@ class Residents:
             return "StaleCode", f"{stale} has changed since this worker imported it"
         if shared.code is not None:
             return None
-        name = f"importing {template.python or template.entry_point}"
+        run = shared.importing
+        if run is None:
+            what = template.python or template.entry_point
+            run = shared.importing = ThreadRun(lambda: self._runtime.load(template), f"import {what}")
+        await asyncio.wait((run.result,), timeout=template.start_timeout_s)
+        if not run.result.done():
+            # It goes on; the next start waits for the same import.
+            return "StartTimeout", f"its import took longer than {template.start_timeout_s:g} s, here:\n{run.stack()}"
+        shared.importing = None
         try:
-            shared.code = await run_in_thread(lambda: self._runtime.load(template), template.start_timeout_s, name)
+            shared.code = run.result.result()
         except CannotLoad as error:
             return "ImportFailed", str(error)
-        except GivenUp as error:
-            return "StartTimeout", f"{error}; it was here:\n{error.stack}"
+        except Exception as error:
+            return "ImportFailed", format_traceback(error)
         return None
 
     def _make(self, resident: Resident, code: PythonCode) -> bool:

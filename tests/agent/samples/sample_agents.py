@@ -132,5 +132,31 @@ class Blocker(Agent):
         return os.getpid()
 
 
+class BlocksWhileItIsMade(Agent):
+    def __init__(self) -> None:
+        while True:
+            pass
+
+
+class BlocksWhileItStarts(Agent):
+    async def on_start(self) -> None:
+        time.sleep(1000)
+
+
+class BlocksInAProbe(Agent):
+    async def healthy(self) -> bool:
+        while True:
+            pass
+
+
+class CallsWithoutEnd(Agent):
+    """Gives its neighbours no turn, though none of its own steps is long."""
+
+    @capability("blocking")
+    async def go_on(self, agent: str) -> None:
+        while True:
+            await self.call(agent=agent, method="greet", whom="nobody")
+
+
 class NotAnAgent:
     pass
