@@ -2,7 +2,8 @@
 
 Invariant: no handler runs before `authorize` has allowed it, and no request is answered with content, not even
 `/healthz`, unless the TLS handshake has verified a client certificate of the cluster's CA. For now a member of
-`system:masters` may do everything and nobody else anything; rules, tokens and audit take the place of `authorize`.
+`system:masters` may do everything, and others may only read what is no resource: discovery, schemas, version, health
+(Kubernetes' role `system:discovery`). Rules, tokens and audit will take the place of `authorize`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def authenticate(scope: Mapping[str, Any]) -> User:
 
 def authorize(user: User, attributes: Attributes) -> Decision:
     """Whether `user` may do it."""
-    if MASTERS in user.groups:
+    if MASTERS in user.groups or (attributes.target is None and attributes.verb in ("get", "head")):
         return Decision(True)
     return Decision(False, _refusal(user, attributes))
 

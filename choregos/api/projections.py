@@ -108,7 +108,7 @@ def _spec(instance: Instance) -> Object:
         "template": template.name,
         "templateDigest": template.digest,
         "region": instance.group.region,
-        "capabilities": instance.capabilities,
+        "capabilities": list(instance.capabilities),
         "isolation": template.spec.get("isolation", "shared"),
     }
     if instance.record.node:

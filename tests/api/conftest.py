@@ -140,6 +140,7 @@ class Client:
             if messages:
                 return messages.pop(0)
             await asyncio.Event().wait()
+            raise AssertionError
 
         async def send(message: Mapping[str, Any]) -> None:
             sent.append(message)
@@ -151,6 +152,22 @@ class Client:
             [(name.decode(), value.decode()) for name, value in sent[0]["headers"]],
             b"".join(message.get("body", b"") for message in sent[1:]),
         )
+
+    async def abandon(self, path: str, body: Any, begun: asyncio.Event) -> None:
+        """Posts, and goes away once `begun` is set."""
+        messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop(0)
+            await begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Mapping[str, Any]) -> None:
+            raise AssertionError("nobody is there to be answered")
+
+        async with asyncio.timeout(20):
+            await self._app(self._scope("POST", path, {}, {}), receive, send)
 
     async def get(self, path: str, **options: Any) -> Reply:
         return await self.request("GET", path, **options)
@@ -246,7 +263,9 @@ class World:
         await self.writer.put_templates([("default", TemplateRecord(1, digest, encoded))], self.fence)
         names = [f"{agent_set}-{number}" for number in range(count)]
         uid = self.context.ids.uid
-        records = {name: AgentRecord(1, uid(), agent_set, "set-uid", digest, node, 1, 1_000_000) for name in names}
+        records = {
+            name: AgentRecord(1, uid(), agent_set, f"{agent_set}-uid", digest, node, 1, 1_000_000) for name in names
+        }
         await self.writer.create_agents([("default", name, record) for name, record in records.items()], self.fence)
         if ready:
             await self.writer.put_statuses([("default", name, running(record)) for name, record in records.items()])
@@ -255,6 +274,12 @@ class World:
 
 def running(record: AgentRecord) -> StatusRecord:
     return StatusRecord(1, record.uid, record.binding, Phase.RUNNING, True, "host-1", 0, 2_000_000, "Started")
+
+
+@pytest.fixture(name="open_world")
+def open_world_fixture() -> Any:
+    """For tests that run an event loop of their own."""
+    return open_world
 
 
 @asynccontextmanager

@@ -17,8 +17,8 @@ from choregos.resources.kind import Kind
 GNOSTIC = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 HEALTH = ("/healthz", "/livez", "/readyz")
 
-KUBERNETES_MINOR = "33"
-"""The Kubernetes release whose API conventions are followed; clients compare it with their own."""
+KUBERNETES_MINOR = "36"
+"""The Kubernetes release whose API conventions are followed; kubectl warns when its own is further than one away."""
 
 
 class Documents:

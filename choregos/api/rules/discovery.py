@@ -50,10 +50,7 @@ def _aggregated_resource(kind: Kind, group: str, version: str) -> Document:
         "singularResource": kind.singular,
         "verbs": sorted(kind.verbs),
     }
-    if kind.short_names:
-        resource["shortNames"] = list(kind.short_names)
-    if kind.categories:
-        resource["categories"] = list(kind.categories)
+    resource |= _words(kind, group, version)
     subresources = [
         {
             "subresource": name,
@@ -65,6 +62,14 @@ def _aggregated_resource(kind: Kind, group: str, version: str) -> Document:
     if subresources:
         resource["subresources"] = subresources
     return resource
+
+
+def _words(kind: Kind, group: str, version: str) -> Document:
+    """Short names and categories, at the canonical place only: elsewhere they would be ambiguous to kubectl."""
+    if (group, version) != (kind.group, kind.version):
+        return {}
+    words = {"shortNames": list(kind.short_names), "categories": list(kind.categories)}
+    return {name: listed for name, listed in words.items() if listed}
 
 
 def _subresources(kind: Kind, group: str, version: str) -> list[tuple[str, tuple[str, str, str], tuple[str, ...]]]:
@@ -118,11 +123,7 @@ def api_resources(kinds: Iterable[Kind], group: str, version: str) -> Document:
             "kind": kind.kind,
             "verbs": sorted(kind.verbs),
         }
-        if kind.short_names:
-            entry["shortNames"] = list(kind.short_names)
-        if kind.categories:
-            entry["categories"] = list(kind.categories)
-        resources.append(entry)
+        resources.append(entry | _words(kind, group, version))
         for name, (of_group, of_version, of_kind), verbs in _subresources(kind, group, version):
             entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
             entry |= {"group": of_group, "version": of_version, "kind": of_kind, "verbs": list(verbs)}

@@ -64,13 +64,17 @@ def prepare_create(kind: Kind, body: Object, *, namespace: str, stamp: Stamp) ->
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"):
         metadata.pop(name, None)
     created = meta.created({**body, "metadata": metadata}, stamp.uid, stamp.now_ms)
-    finalizer = _FINALIZERS.get((kind.group, kind.plural))
-    if finalizer:
-        created = meta.with_finalizer(created, finalizer)
+    created = _with_own_finalizer(kind, created)
     if kind.has_status:
         # Never absent: clients that wait for a condition read it at once.
         created["status"] = {}
     return created
+
+
+def _with_own_finalizer(kind: Kind, document: Object) -> Object:
+    """`document` with the finalizer that holds every object of its kind until a controller has cleaned up behind it."""
+    finalizer = _FINALIZERS.get((kind.group, kind.plural))
+    return document if finalizer is None else meta.with_finalizer(document, finalizer)
 
 
 def check_type(kind: Kind, body: Object) -> None:
@@ -147,7 +151,8 @@ def prepare_update(kind: Kind, old: Object, body: Object, *, subresource: str = 
         updated.pop("status", None)
         if "status" in old:
             updated["status"] = old["status"]
-    return updated
+    # A manifest that is written over the object says nothing of finalizers and means nothing by that.
+    return updated if meta.is_deleting(old) else _with_own_finalizer(kind, updated)
 
 
 def _check_finalizers(kind: Kind, before: dict[str, Any], metadata: dict[str, Any]) -> None:

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import Any
+
+AGENTS = "/apis/choregos.dev/v1/namespaces/default/agents"
+CALLS = "/apis/choregos.dev/v1/namespaces/default/agentcalls"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+async def test_agents_are_served_from_the_directory(world: Any) -> None:
+    await world.start_agents(3)
+    agent = (await world.client.get(f"{AGENTS}/web-1")).json
+    assert agent["metadata"]["labels"]["choregos.dev/set"] == "web"
+    assert agent["metadata"]["ownerReferences"][0]["uid"] == "web-uid"
+    assert agent["spec"]["node"] == "n1"
+    assert agent["spec"]["runtime"] == {"python": "m:C"}
+    assert agent["status"]["phase"] == "Running"
+    assert {each["type"]: each["status"] for each in agent["status"]["conditions"]} == {
+        "Scheduled": "True",
+        "Ready": "True",
+    }
+    assert (await world.client.get(f"{AGENTS}/web-9")).json["message"] == 'agents.choregos.dev "web-9" not found'
+
+
+async def test_an_agent_without_a_node_says_why(world: Any) -> None:
+    await world.start_agents(1, node="", ready=False)
+    agent = (await world.client.get(f"{AGENTS}/web-0")).json
+    assert agent["status"]["phase"] == "Pending"
+    assert [each["status"] for each in agent["status"]["conditions"]] == ["False", "False"]
+    assert "node" not in agent["spec"]
+
+
+async def test_a_projected_agent_is_valid_by_its_own_schema(world: Any) -> None:
+    from choregos.resources import registry, validation
+
+    await world.start_agents(1)
+    await world.start_agents(1, agent_set="idle", node="", ready=False)
+    kind = registry.by_resource("agents")
+    assert kind is not None
+    for agent in (await world.client.get(AGENTS)).json["items"]:
+        checked = validation.validate(kind, agent)
+        assert not checked.unknown_fields
+
+
+async def test_agents_come_in_chunks_tables_and_selections(world: Any) -> None:
+    await world.start_agents(7)
+    await world.start_agents(2, agent_set="idle", node="", ready=False)
+    page = (await world.client.get(AGENTS, accept=TABLE, limit=5)).json
+    assert len(page["rows"]) == 5
+    assert page["metadata"]["remainingItemCount"] == 4
+    ready = (await world.client.get(AGENTS, fieldSelector="status.phase=Running,spec.node=n1")).json
+    assert len(ready["items"]) == 7
+    idle = (await world.client.get(AGENTS, labelSelector="choregos.dev/set=idle")).json
+    assert [item["metadata"]["name"] for item in idle["items"]] == ["idle-0", "idle-1"]
+
+
+async def test_watching_agents_shows_them_come_up(world: Any) -> None:
+    async with world.client.stream(AGENTS, watch="true") as stream:
+        await world.start_agents(2)
+        events = [await stream.line() for _ in range(4)]
+    assert [event["type"] for event in events] == ["ADDED", "ADDED", "MODIFIED", "MODIFIED"]
+    assert events[3]["object"]["status"]["ready"] is True
+
+
+async def test_deleting_an_agent_asks_its_region_to(world: Any) -> None:
+    await world.start_agents(2)
+    assert (await world.client.delete(f"{AGENTS}/web-0", {"preconditions": {"uid": "x"}})).code == 409
+    assert (await world.client.delete(f"{AGENTS}/web-0", dryRun="All")).code == 200
+    assert world.context.directory.get("default", "web-0").deletion is None
+    assert (await world.client.delete(f"{AGENTS}/web-0", {"gracePeriodSeconds": 3})).code == 200
+    assert world.context.directory.get("default", "web-0").deletion.grace_s == 3
+    assert (await world.client.delete(AGENTS, labelSelector="tier=gold")).code == 200
+    assert world.context.directory.get("default", "web-1").deletion.grace_s == 30
+
+
+async def test_the_log_of_an_agent_is_text(world: Any) -> None:
+    await world.start_agents(1)
+    log = await world.client.get(f"{AGENTS}/web-0/log")
+    assert log.body == b"INFO line 1\nINFO line 2\n"
+    assert log.header("content-type") == ["text/plain; charset=utf-8"]
+    stamped = await world.client.get(f"{AGENTS}/web-0/log", tailLines=1, timestamps="true")
+    assert stamped.body == b"1970-01-01T00:00:02.000000Z INFO line 2\n"
+
+
+async def test_a_followed_log_goes_on_until_the_server_ends(world: Any) -> None:
+    await world.start_agents(1)
+    async with world.client.stream(f"{AGENTS}/web-0/log", follow="true") as stream:
+        assert [await stream.raw_line() for _ in range(2)] == [b"INFO line 1", b"INFO line 2"]
+        world.logs.more.set()
+        assert await stream.raw_line() == b"INFO line 3"
+        await world.app.close()
+        assert await stream.raw_line() is None
+
+
+async def test_a_log_that_cannot_be_read_is_a_status(world: Any) -> None:
+    await world.start_agents(1, agent_set="far", node="gone")
+    await world.start_agents(1, agent_set="idle", node="", ready=False)
+    assert (await world.client.get(f"{AGENTS}/far-0/log")).code == 503
+    assert (await world.client.get(f"{AGENTS}/idle-0/log")).code == 400
+    assert (await world.client.get(f"{AGENTS}/none-0/log")).code == 404
+    async with world.client.stream(f"{AGENTS}/far-0/log", follow="true") as stream:
+        assert await stream.raw_line() == b"error: node gone cannot be reached"
+
+
+async def test_a_call_answers_with_its_result(world: Any) -> None:
+    spec = {
+        "capability": "serve",
+        "selector": "tier=gold",
+        "method": "echo",
+        "arguments": {"n": 1},
+        "timeoutSeconds": 9,
+    }
+    made = await world.client.post(CALLS, {"spec": spec})
+    assert made.code == 201, made.json
+    assert made.json["status"]["result"] == {"echo": {"n": 1}}
+    assert made.json["status"]["agent"] == "a-0"
+    assert made.json["status"]["durationMilliseconds"] >= 0
+    seen = world.caller.seen[0]
+    assert (seen["caller"], seen["namespace"], seen["timeout_s"]) == ("admin", "default", 9.0)
+    assert (seen["capability"], seen["selector"], seen["agent"]) == ("serve", "tier=gold", "")
+
+
+async def test_a_call_that_failed_is_answered_with_its_error(world: Any) -> None:
+    made = await world.client.post(CALLS, {"spec": {"agent": "a-0", "method": "HandlerFailed"}})
+    assert made.code == 201
+    error = made.json["status"]["error"]
+    assert (error["code"], error["type"], error["traceback"]) == ("HandlerFailed", "KeyError", "Traceback …")
+    assert "result" not in made.json["status"]
+
+
+async def test_a_call_that_makes_no_sense_is_refused(world: Any) -> None:
+    assert (await world.client.post(CALLS, {"spec": {"method": "echo"}})).code == 422
+    elsewhere = CALLS.replace("default", "nowhere")
+    assert (await world.client.post(elsewhere, {"spec": {"agent": "a-0", "method": "echo"}})).code == 404
+    dry = await world.client.post(CALLS, {"spec": {"agent": "a-0", "method": "echo"}}, dryRun="All")
+    assert dry.code == 201
+    assert not world.caller.seen
+
+
+async def test_a_client_that_goes_away_cancels_its_call(world: Any) -> None:
+    await world.client.abandon(CALLS, {"spec": {"agent": "a-0", "method": "hang"}}, world.caller.started)
+    assert world.caller.cancelled.is_set()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from choregos.api.serve import ServeSettings, Serving, serve
+from choregos.foundation.clock import SystemClock
+from choregos.foundation.errors import Permanent
+from choregos.security.pki import Authority
+
+pytestmark = pytest.mark.real
+
+NODES = "/apis/choregos.dev/v1/agentnodes"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.open(tmp_path / "pki", SystemClock())
+
+
+@pytest.fixture
+def settings(authority: Authority) -> ServeSettings:
+    server = authority.server(["127.0.0.1"])
+    return ServeSettings(server.path, server.path, authority.certificate_path)
+
+
+@pytest.fixture
+async def serving(world: Any, settings: ServeSettings) -> AsyncIterator[Serving]:
+    async with serve(world.app, settings) as serving:
+        yield serving
+
+
+def context_of(authority: Authority, user: str = "", groups: tuple[str, ...] = ()) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.certificate_path))
+    if user:
+        identity = authority.client(user, list(groups))
+        context.load_cert_chain(identity.path, identity.path)
+    return context
+
+
+async def exchange(serving: Serving, context: ssl.SSLContext, request: bytes) -> bytes:
+    """Sends a request on a new connection and returns the answer up to the end of its head."""
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context)
+    with closing(writer):
+        writer.write(request)
+        async with asyncio.timeout(10):
+            return await reader.readuntil(b"\r\n\r\n")
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+async def test_the_certificate_is_the_user(serving: Serving, authority: Authority) -> None:
+    await _certificates_are_users(serving, authority)
+
+
+def test_the_certificate_is_the_user_on_uvloop_too(
+    open_world: Any, settings: ServeSettings, authority: Authority
+) -> None:
+    async def scenario() -> None:
+        async with open_world() as world, serve(world.app, settings) as serving:
+            await _certificates_are_users(serving, authority)
+
+    uvloop.run(scenario())
+
+
+async def _certificates_are_users(serving: Serving, authority: Authority) -> None:
+    admin = context_of(authority, "admin", ("team", "system:masters"))
+    assert b"200 OK" in await exchange(serving, admin, get(NODES))
+    other = context_of(authority, "eve", ("team",))
+    assert b"403 Forbidden" in await exchange(serving, other, get(NODES))
+
+
+async def test_the_handshake_refuses_who_has_no_certificate(serving: Serving, authority: Authority) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await exchange(serving, context_of(authority), get("/healthz"))
+
+
+async def test_the_handshake_refuses_certificates_of_others(
+    serving: Serving, authority: Authority, tmp_path: Path
+) -> None:
+    stranger = Authority.open(tmp_path / "elsewhere", SystemClock()).client("admin", ["system:masters"])
+    context = context_of(authority)
+    context.load_cert_chain(stranger.path, stranger.path)
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await exchange(serving, context, get("/healthz"))
+
+
+async def test_plain_http_is_not_spoken(serving: Serving) -> None:
+    reader, writer = await asyncio.open_connection(serving.host, serving.port)
+    writer.write(get("/healthz"))
+    with suppress(ConnectionError):
+        assert b"200" not in await reader.read()
+    writer.close()
+
+
+async def test_a_large_body_is_refused_over_the_wire(serving: Serving, authority: Authority) -> None:
+    admin = context_of(authority, "admin", ("system:masters",))
+    head = f"POST {NODES} HTTP/1.1\r\nhost: x\r\ncontent-length: {4 * 1024 * 1024}\r\n\r\n".encode()
+    assert b"413" in (await exchange(serving, admin, head)).splitlines()[0]
+
+
+async def test_an_open_watch_does_not_hold_up_the_end(
+    world: Any, settings: ServeSettings, authority: Authority
+) -> None:
+    async with AsyncExitStack() as stack:
+        serving = await stack.enter_async_context(serve(world.app, settings))
+        admin = context_of(authority, "admin", ("system:masters",))
+        reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=admin)
+        writer.write(get(f"{NODES}?watch=true"))
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(2.5):  # less than the time after which requests are cancelled
+            await stack.aclose()
+        assert (await reader.read()).endswith(b"0\r\n\r\n")
+        writer.close()
+
+
+async def test_a_port_that_is_taken_is_a_clear_error(world: Any, settings: ServeSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Permanent, match=f"cannot listen on 127.0.0.1:{port}.*another port"):
+            async with serve(
+                world.app, ServeSettings(settings.certificate, settings.key, settings.client_ca, port=port)
+            ):
+                pass
+
+
+async def test_a_missing_certificate_is_a_clear_error(world: Any, settings: ServeSettings, tmp_path: Path) -> None:
+    missing = ServeSettings(tmp_path / "none.pem", settings.key, settings.client_ca)
+    with pytest.raises(Permanent, match=r"none\.pem"):
+        async with serve(world.app, missing):
+            pass
