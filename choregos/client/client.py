@@ -29,7 +29,7 @@ from choregos.client.merge import apply_patch, with_last_applied
 from choregos.client.statuses import error_of_call
 from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_all
 from choregos.foundation.clock import Clock, SystemClock
-from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, Temporary
+from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, TimedOut
 from choregos.foundation.settings import Environment, load_environment
 from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
 
@@ -45,10 +45,6 @@ _APPLY_ATTEMPTS_MAX = 5
 Objects = list[Object]
 Patch = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """A mapping is a JSON merge patch (RFC 7386), a sequence a JSON patch (RFC 6902)."""
-
-
-class TimedOut(Temporary):
-    """What was waited for did not happen in the time given; it still may."""
 
 
 @dataclass(frozen=True, slots=True)

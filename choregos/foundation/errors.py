@@ -84,6 +84,10 @@ class Temporary(ChoregosError):
         self.retry_after_s = retry_after_s
 
 
+class TimedOut(ChoregosError):
+    """What was waited for did not happen in the time given; it still may. The message says how things are."""
+
+
 class Permanent(ChoregosError):
     """It will not work however often it is tried; a person must change something."""
 

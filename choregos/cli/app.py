@@ -1,0 +1,132 @@
+"""The command line as a whole: its commands, and what becomes of an error.
+
+Invariant: an error of ours ends as one paragraph on stderr and an exit code of `exit_codes`, never as a traceback
+(unless `--debug` asks for it). Commands are named by import path and imported when they are run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from choregos.cli.exit_codes import ExitCode, exit_code
+from choregos.cli.words import UsageError
+from choregos.foundation.errors import CallError, ChoregosError, Temporary, Unavailable
+
+DEBUG = "--debug"
+
+# Options that may also stand before the command, as kubectl has it; the number of words they take.
+_LEADING = {"-n": 2, "--namespace": 2, "--kubeconfig": 2, "--data-dir": 2}
+
+_COMMANDS = (
+    ("apply", "changes:apply", "Make objects as manifests say."),
+    ("get", "get:get", "Show objects."),
+    ("describe", "describe:describe", "Show all about objects, with their events."),
+    ("delete", "changes:delete", "Delete objects, and wait until they are gone."),
+    ("scale", "changes:scale", "Set how many agents a set shall have."),
+    ("wait", "changes:wait", "Wait until objects are as they should be."),
+    ("call", "calling:call", "Call a method of an agent."),
+    ("logs", "reports:logs", "Print what an agent has logged."),
+    ("events", "reports:events", "Show what happened."),
+    ("doctor", "doctor.command:doctor", "Find what is wrong with a set-up, and its remedy."),
+    ("version", "reports:version", "Show versions."),
+)
+
+
+def build_app() -> App:
+    """The commands of a client; those that start something are added by whoever knows them."""
+    app = App(
+        name="choregos",
+        help=(
+            "Kubernetes for AI agents.\n\nResults go to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong "
+            "usage, 3 not found, 4 timed out, 5 refused as invalid, 6 not allowed, 7 unreachable for now. "
+            "--debug shows tracebacks."
+        ),
+        help_formatter="plain",
+        help_format="plaintext",
+        version_flags=[],
+        default_parameter=Parameter(negative_bool=(), negative_iterable=()),
+        result_action="return_value",
+    )
+    for name, path, summary in _COMMANDS:
+        app.command(f"choregos.cli.{path}", name=name, help=summary)
+    return app
+
+
+def run(arguments: Sequence[str], register: Callable[[App], None] = lambda app: None) -> int:
+    """Runs one command line; returns the exit code.
+
+    Args:
+        register: adds further commands.
+    """
+    words = [word for word in arguments if word != DEBUG]
+    debug = len(words) < len(arguments)
+    app = build_app()
+    register(app)
+    try:
+        app(_command_first(words), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        _say(_usage(error))
+        return ExitCode.USAGE
+    except UsageError as error:
+        _say(str(error))
+        return ExitCode.USAGE
+    except ChoregosError as error:
+        if debug:
+            raise
+        _say(explain(error))
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may complain about that when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"an error inside choregos: {type(error).__name__}: {error}. Run it again with {DEBUG} to see where.")
+        return ExitCode.FAILED
+    return ExitCode.OK
+
+
+def explain(error: ChoregosError) -> str:
+    """An error as one paragraph, with the remedy where there is one."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, CallError):
+        where = f" ({error.agent})" if error.agent else ""
+        text = f"{error.code}{where}: {text}"
+        if error.remote_traceback:
+            return f"{text}\n\n{error.remote_traceback.rstrip()}"
+    if isinstance(error, Unavailable):
+        return f"{text}. The call did not start; it is safe to repeat."
+    if isinstance(error, Temporary):
+        return f"{text}. Is `choregos up` running? `choregos doctor` tells what is wrong."
+    return text
+
+
+def _command_first(words: list[str]) -> list[str]:
+    """Options before the command go behind it."""
+    leading: list[str] = []
+    rest = list(words)
+    while rest:
+        name, given, _ = rest[0].partition("=")
+        if name not in _LEADING:
+            break
+        count = 1 if given else _LEADING[name]
+        leading, rest = leading + rest[:count], rest[count:]
+    return [*rest[:1], *leading, *rest[1:]]
+
+
+def _usage(error: CycloptsError) -> str:
+    # The names of the command only: `choregos get`.
+    chain = " ".join(["choregos", *(error.command_chain or ())])
+    return f"{' '.join(str(error).split())} See `{chain} --help`."
+
+
+def _say(text: str) -> None:
+    print(f"Error: {text}", file=sys.stderr)

@@ -1,0 +1,83 @@
+"""How results look: tables, JSON, YAML. Everything here goes to stdout, except what `talk` says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+Format = Literal["table", "wide", "json", "yaml", "name"]
+
+GAP = 3
+"""Blanks between two columns, as kubectl has them."""
+
+
+def talk(text: str) -> None:
+    """Says something to the person, on stderr: never part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+
+
+def print_yaml(value: Any) -> None:
+    print(yaml_text(value), end="", flush=True)
+
+
+def yaml_text(value: Any) -> str:
+    import yaml
+
+    class Dumper(yaml.CSafeDumper):
+        """Text of several lines, such as a traceback, as a block that can be read."""
+
+    def represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    Dumper.add_representer(str, represent_text)
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=2**31))
+
+
+class TablePrinter:
+    """Prints rows under a heading; keeps its columns' widths, so that rows that come later line up."""
+
+    def __init__(self, headings: Sequence[str]) -> None:
+        self._headings = [heading.upper() for heading in headings]
+        self._widths = [len(heading) for heading in self._headings]
+        self._begun = False
+
+    def rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        texts = [[_cell(value) for value in row] for row in rows]
+        for row in texts:
+            self._widths = [max(width, len(text)) for width, text in zip(self._widths, row, strict=True)]
+        lines = [self._line(row) for row in texts]
+        if not self._begun:
+            self._begun = True
+            lines.insert(0, self._line(self._headings))
+        print("\n".join(lines), flush=True)
+
+    def _line(self, texts: Sequence[str]) -> str:
+        padded = [text.ljust(width + GAP) for text, width in zip(texts, self._widths, strict=True)]
+        return "".join(padded).rstrip()
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    TablePrinter(headings).rows(rows)
+
+
+def print_objects(objects: Sequence[Mapping[str, Any]], format: Format, *, single: bool) -> None:
+    """Objects as JSON or YAML: one by itself, several as a `v1 List`."""
+    document: Any = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(objects)}
+    if single:
+        document = objects[0]
+    (print_yaml if format == "yaml" else print_json)(document)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # A cell is one line, whatever a message holds.
+    return " ".join(str(value).split("\n")).strip()
