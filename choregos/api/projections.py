@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from choregos.api.rules.pages import Snapshot
-from choregos.api.sources import Event, HeldSnapshots
+from choregos.api.rules.pages import Snapshot, Snapshots
+from choregos.api.sources import Event
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources import meta
 from choregos.resources.kind import Kind, Object
@@ -26,7 +26,7 @@ class AgentSource:
     def __init__(self, directory: Directory, kind: Kind) -> None:
         self.kind = kind
         self._directory = directory
-        self._snapshots: HeldSnapshots[Instance] = HeldSnapshots(kind.plural)
+        self._snapshots: Snapshots[Instance] = Snapshots()
 
     @property
     def revision(self) -> int:

@@ -6,7 +6,7 @@ watch that shows a few of ten thousand agents makes objects of those few only. I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -71,31 +71,13 @@ class Source(Protocol[T]):
 AnySource = Source[Any]
 
 
-class HeldSnapshots(Generic[T]):
-    """The snapshots that one source hands out, made at most once per revision."""
-
-    def __init__(self, resource: str) -> None:
-        self._resource = resource
-        self._held: Snapshots[T] = Snapshots()
-
-    def at(self, namespace: str, revision: int, make: Callable[[], Snapshot[T]]) -> Snapshot[T]:
-        found = self.held(namespace, revision)
-        if found is None:
-            found = make()
-            self._held.put(self._resource, namespace, found)
-        return found
-
-    def held(self, namespace: str, revision: int) -> Snapshot[T] | None:
-        return self._held.get(self._resource, namespace, revision)
-
-
 class StoredSource:
     """Reads of a kind that the resource store holds."""
 
     def __init__(self, store: ResourceStore, kind: Kind) -> None:
         self.store = store
         self.kind = kind
-        self._snapshots: HeldSnapshots[Object] = HeldSnapshots(kind.plural)
+        self._snapshots: Snapshots[Object] = Snapshots()
 
     @property
     def revision(self) -> int:

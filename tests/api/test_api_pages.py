@@ -47,10 +47,10 @@ def test_a_made_up_token_is_refused(text: str) -> None:
 def test_the_least_recently_used_snapshot_is_dropped() -> None:
     held: Snapshots[int] = Snapshots(size_max=2)
     for revision in (1, 2):
-        held.put("r", "", Snapshot(revision, [], []))
-    held.get("r", "", 1)
-    held.put("r", "", Snapshot(3, [], []))
-    assert [held.get("r", "", revision) is not None for revision in (1, 2, 3)] == [True, False, True]
+        held.at("", revision, lambda: Snapshot(revision, [], []))  # noqa: B023 called at once
+    held.held("", 1)
+    held.at("", 3, lambda: Snapshot(3, [], []))
+    assert [held.held("", revision) is not None for revision in (1, 2, 3)] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from choregos.api.rules.options import ListOptions, list_options
 from choregos.api.rules.pages import Page, Snapshot
 from choregos.api.rules.status import Refusal
 from choregos.api.selection import Selection, select
-from choregos.foundation.errors import Expired, FieldError, Temporary
+from choregos.api.sources import AnySource
+from choregos.foundation.errors import Expired, FieldError, NotFound, Temporary
 
 
 async def get(call: ApiRequest) -> Response:
@@ -51,17 +52,28 @@ def read_page(call: ApiRequest, options: ListOptions, selection: Selection) -> P
                 raise pages.expired(token)
             return pages.cut(held, options.limit, token.after, selection.matches)
         return pages.cut(source.snapshot(namespace), options.limit, token.after, selection.matches, consistent=False)
-    return pages.cut(_snapshot(call, options), options.limit, None, selection.matches)
+    return pages.cut(_snapshot(call, options, selection), options.limit, None, selection.matches)
 
 
-def _snapshot(call: ApiRequest, options: ListOptions) -> Snapshot[Any]:
+def _snapshot(call: ApiRequest, options: ListOptions, selection: Selection) -> Snapshot[Any]:
     source, namespace = call.reading(), call.target.namespace
+    if selection.name and options.match != "Exact" and (namespace or not call.kind.namespaced):
+        return _snapshot_of_one(source, namespace, selection.name)
     if options.match != "Exact" or options.revision == source.revision:
         return source.snapshot(namespace)
     held = source.snapshot_of(namespace, options.revision or 0)
     if held is None:
         raise Expired(f"the list as of resource version {options.revision} is no longer held")
     return held
+
+
+def _snapshot_of_one(source: AnySource, namespace: str, name: str) -> Snapshot[Any]:
+    """Of the one object that can match: found, where all others would have to be asked."""
+    try:
+        item = source.get(namespace, name)
+    except NotFound:
+        return Snapshot(source.revision, [], [])
+    return Snapshot(source.revision, [(namespace, name)], [item])
 
 
 async def wait_for_revision(call: ApiRequest, revision: int | None) -> None:

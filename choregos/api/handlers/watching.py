@@ -8,12 +8,12 @@ its connection, and ends at once when the server stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from choregos.api.handlers.reading import wait_for_revision
+from choregos.api.handlers.reading import read_page, wait_for_revision
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import codec, status
 from choregos.api.rules.options import ListOptions, list_options
@@ -55,12 +55,11 @@ class _Lines:
             initial = self._options.revision in (None, 0)
         # From here to the first yield nothing is awaited, so the state and the watch fit together.
         since = source.revision if initial or self._options.revision is None else self._options.revision
-        snapshot = source.snapshot(self._call.target.namespace) if initial else None
+        items = read_page(self._call, ListOptions(), self._selection).items if initial else ()
         try:
             async with source.watch(self._call.target.namespace, since) as changes:
-                if snapshot is not None:
-                    for start in range(0, len(snapshot.items), INITIAL_CHUNK_ITEMS):
-                        yield self._initial(snapshot.items[start : start + INITIAL_CHUNK_ITEMS])
+                for start in range(0, len(items), INITIAL_CHUNK_ITEMS):
+                    yield self._initial(items[start : start + INITIAL_CHUNK_ITEMS])
                 if self._options.initial_events:
                     yield _line(self._view.bookmark(since, initial_end=True))
                 async for chunk in self._follow(changes):
@@ -69,14 +68,10 @@ class _Lines:
             failure = status.failure(error, self._call.subject)
             yield _line({"type": "ERROR", "object": failure.body})
 
-    def _initial(self, items: Any) -> bytes:
-        matches = self._selection.matches
-        source = self._call.reading()
+    def _initial(self, items: Sequence[Any]) -> bytes:
         lines = bytearray()
-        for item in items:
-            if matches is None or matches(item):
-                document = source.document(item)
-                lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
+        for document in map(self._call.reading().document, items):
+            lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
         return bytes(lines)
 
     async def _follow(self, changes: Watch[Any]) -> AsyncIterator[bytes]:

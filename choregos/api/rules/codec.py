@@ -83,10 +83,6 @@ class Accept:
     form: str = "Object"
     discovery: bool = False
 
-    @property
-    def table(self) -> bool:
-        return self.form == "Table"
-
 
 _DISCOVERY = "apidiscovery.k8s.io"
 DISCOVERY_TYPE = f"{JSON};g={_DISCOVERY};v=v2;as=APIGroupDiscoveryList"

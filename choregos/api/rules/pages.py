@@ -70,11 +70,6 @@ def decode_token(text: str) -> Token:
         raise bad_request("continue key is not valid") from error
 
 
-def snapshot(revision: int, items: Sequence[T], key: Callable[[T], Key]) -> Snapshot[T]:
-    ordered = sorted(((key(item), item) for item in items), key=lambda pair: pair[0])
-    return Snapshot(revision, [pair[0] for pair in ordered], [pair[1] for pair in ordered])
-
-
 def cut(
     source: Snapshot[T], limit: int, after: Key | None, matches: Callable[[T], bool] | None, *, consistent: bool = True
 ) -> Page[T]:
@@ -118,7 +113,7 @@ def expired(token: Token) -> Refusal:
 
 
 class Snapshots(Generic[T]):
-    """The last few snapshots by collection and revision, the least recently used one dropped first.
+    """The last few snapshots of one kind, made at most once per namespace and revision; the least recently used go.
 
     Attributes:
         size_max: how many are kept. A snapshot holds references, 16 bytes an item, and keeps replaced objects alive.
@@ -126,15 +121,19 @@ class Snapshots(Generic[T]):
 
     def __init__(self, size_max: int = 8) -> None:
         self.size_max = size_max
-        self._held: OrderedDict[tuple[str, str, int], Snapshot[T]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int], Snapshot[T]] = OrderedDict()
 
-    def get(self, resource: str, namespace: str, revision: int) -> Snapshot[T] | None:
-        found = self._held.get((resource, namespace, revision))
-        if found is not None:
-            self._held.move_to_end((resource, namespace, revision))
+    def at(self, namespace: str, revision: int, make: Callable[[], Snapshot[T]]) -> Snapshot[T]:
+        """The snapshot of a namespace (empty: of all) at the present revision."""
+        found = self.held(namespace, revision)
+        if found is None:
+            found = self._held[(namespace, revision)] = make()
+            if len(self._held) > self.size_max:
+                self._held.popitem(last=False)
         return found
 
-    def put(self, resource: str, namespace: str, taken: Snapshot[T]) -> None:
-        self._held[(resource, namespace, taken.revision)] = taken
-        if len(self._held) > self.size_max:
-            self._held.popitem(last=False)
+    def held(self, namespace: str, revision: int) -> Snapshot[T] | None:
+        found = self._held.get((namespace, revision))
+        if found is not None:
+            self._held.move_to_end((namespace, revision))
+        return found
