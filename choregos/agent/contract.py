@@ -63,7 +63,7 @@ class HostEvent(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         type: `Normal` or `Warning`.
         reason: a CamelCase word: `ImportFailed`, `StartFailed`, `StartTimeout`, `ProbeFailed`, `Blocked`,
-            `WorkerLost`, `WorkerFailed`.
+            `Crashed`, `NotReady`, `WorkerLost`, `WorkerFailed`.
         namespace, name, uid: the agent; name and uid are empty if it is about a worker.
         count: agents it happened to.
     """

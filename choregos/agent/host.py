@@ -171,9 +171,9 @@ class AgentHost:
             message = f"worker {worker.host} with {len(residents)} agents: {ending.message}"
             self._announce(HostEvent("Warning", reason, message, worker.namespace, count=max(1, len(residents))))
         for uid in residents:
-            culprit = uid == ending.culprit
-            innocent = ending.wanted or (bool(ending.culprit) and not culprit)
-            self._tell(worker, uid, WorkerLost(ending.message, culprit=culprit, innocent=innocent), moment)
+            blame = ("Blocked" if ending.condemned else "Crashed") if uid == ending.culprit else ""
+            innocent = ending.wanted or (bool(ending.culprit) and not blame)
+            self._tell(worker, uid, WorkerLost(ending.message, blame=blame, innocent=innocent), moment)
 
     def _hear(self, worker: Worker, message: wire.ToNode, moment: Moment) -> None:
         match message:

@@ -50,12 +50,14 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         message: for people.
         culprit: uid of the agent that brought it down, empty if none can be named.
+        condemned: the node killed it for its silence.
         wanted: the node had told it to shut down.
         greeted: it had said Hello.
     """
 
     message: str
     culprit: str = ""
+    condemned: bool = False
     wanted: bool = False
     greeted: bool = True
 
@@ -277,7 +279,7 @@ class WorkerProcess:
         if self._marks is not None:
             self._marks.close()
             self._marks = None
-        return Ending(message, culprit, self._wanted, self._greeted)
+        return Ending(message, culprit, self._verdict is not None, self._wanted, self._greeted)
 
 
 class _Silence:

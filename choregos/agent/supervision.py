@@ -23,7 +23,7 @@ class Lodging(StrEnum):
     """What kind of worker an agent may live in."""
 
     SHARED = "shared"  # with other agents of its namespace
-    DEDICATED = "dedicated"  # alone: it asked for that, or it has silenced a worker before
+    DEDICATED = "dedicated"  # alone: it asked for that, or it has brought a worker down before
 
 
 # Events.
@@ -77,12 +77,13 @@ class WorkerLost(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         message: what is known of the end of the process.
-        culprit: this agent silenced the worker, so it had to be killed.
-        innocent: somebody else did; it is started again at once.
+        blame: this agent brought it down, by this: `Blocked` (it silenced the worker, which had to be killed) or
+            `Crashed` (the process fell in its code); empty if it did not, or nobody knows.
+        innocent: it is known that this agent did not; it is started again at once.
     """
 
     message: str
-    culprit: bool = False
+    blame: str = ""
     innocent: bool = False
 
 
@@ -160,7 +161,7 @@ class Life:
         self.failures = 0  # in a row, without `reset_after_s` of health between them
         self.started_s = 0.0  # monotonic time of the last successful start
         self.wake_s = 0.0  # monotonic time at which BACKOFF ends, 0 in every other phase
-        self.quarantined = False  # it has silenced a worker, so it no longer has neighbours
+        self.quarantined = False  # it has brought a worker down, so it no longer has neighbours
         self.withdrawn = False  # ends for good once its worker has let go
         self.successor: Assignment | None = None  # starts once its worker has let go
         self.since_ms = now_ms
@@ -326,8 +327,8 @@ def _worker_lost(life: Life, event: WorkerLost, moment: Moment, backoff: Backoff
         life.restarts += 1
         life.enter(Phase.PENDING, moment.now_ms, reason="WorkerLost", message=event.message)
         return (Start(life.lodging), REPORT)
-    life.quarantined = life.quarantined or event.culprit
-    return _back_off(life, "Blocked" if event.culprit else "WorkerLost", event.message, moment, backoff)
+    life.quarantined = life.quarantined or bool(event.blame)
+    return _back_off(life, event.blame or "WorkerLost", event.message, moment, backoff)
 
 
 def _withdrawn(life: Life, event: Withdrawn, moment: Moment) -> tuple[Instruction, ...]:

@@ -105,7 +105,7 @@ TABLES = {
     ],
     "the culprit waits and then gets a worker of its own": [
         *RUN,
-        (WorkerLost("blocked", culprit=True), (REPORT, WakeAt(1.0))),
+        (WorkerLost("blocked", blame="Blocked"), (REPORT, WakeAt(1.0))),
         ("at", 1.0),
         (Woken(), (DEDICATED,)),
     ],
@@ -202,7 +202,7 @@ TABLES = {
     ],
     "new code leaves the quarantine, the same code does not": [
         *RUN,
-        (WorkerLost("blocked", culprit=True), (REPORT, WakeAt(1.0))),
+        (WorkerLost("blocked", blame="Blocked"), (REPORT, WakeAt(1.0))),
         (Assigned(SECOND), (DEDICATED, REPORT)),
         (Assigned(RENEWED), (SHARED, REPORT)),
     ],
@@ -267,7 +267,7 @@ EVENTS = st.sampled_from(
         Withdrawn(1.0),
         StopEnded(),
         WorkerLost("killed"),
-        WorkerLost("blocked", culprit=True),
+        WorkerLost("blocked", blame="Blocked"),
         WorkerLost("blocked", innocent=True),
         Woken(),
     ]
