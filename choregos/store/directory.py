@@ -1,9 +1,10 @@
 """Every agent of a region, in memory: the join of agent, status and deletion records, with the indexes that
 scheduling, supervision and calls need.
 
-Invariants: an `Instance` never changes, a change makes a new one; it carries a status only if that speaks of the
-uid and binding of its agent record, whatever order the records came in; every index agrees with the instances at all
-times. It decides nothing and writes nothing (`choregos.store.instances` does).
+Invariants: an `Instance` never changes, a change makes a new one; it carries a status only if that is the last of its
+subject and speaks of the uid and binding of its agent record, so that all readers agree, whatever order they saw the
+records in and whichever they missed; every index agrees with the instances at all times. A node that finds its agent
+without the status it wrote must write it again. Decides nothing and writes nothing (`choregos.store.instances` does).
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Directory:
         self._history = history
         self._instances: dict[Key, Instance] = {}
         self._ordered: dict[str, list[Key]] = {}  # namespace or "" -> sorted keys; empty after one came or went
-        # Statuses and deletion requests that no agent record answers to (yet), with their sequences.
+        # Statuses and deletion requests that do not speak of the agent record there is, or there is none, and a
+        # sequence that is no less than theirs. They count as soon as the record they speak of comes.
         self._waiting_statuses: dict[Key, tuple[StatusRecord, int]] = {}
         self._waiting_deletions: dict[Key, tuple[DeletionRecord, int]] = {}
         self._index = InstanceIndex(region)
@@ -193,13 +195,14 @@ class Directory:
     def _apply_agent(self, key: Key, record: Record) -> InstanceChange | None:
         previous = self._instances.get(key)
         if record.tombstone:
-            self._waiting_statuses.pop(key, None)
-            self._waiting_deletions.pop(key, None)
-            return None if previous is None else self._replace(key, previous, None, record.sequence)
+            if previous is None:
+                return None
+            self._set_aside(key, previous.status, previous.deletion, record.sequence)
+            return self._replace(key, previous, None, record.sequence)
         agent = _AGENT.decode(record.data)
         for field in _SHARED_FIELDS:
             force_setattr(agent, field, intern(getattr(agent, field)))
-        status, deletion = self._joined(key, agent, previous)
+        status, deletion = self._joined(key, agent, previous, record.sequence)
         new = Instance(
             key[0],
             key[1],
@@ -213,9 +216,9 @@ class Directory:
         return self._replace(key, previous, new, record.sequence)
 
     def _joined(
-        self, key: Key, agent: AgentRecord, previous: Instance | None
+        self, key: Key, agent: AgentRecord, previous: Instance | None, sequence: int
     ) -> tuple[StatusRecord | None, DeletionRecord | None]:
-        """What is known of an agent whose record has just come; the rest speaks of what is over and is dropped."""
+        """What counts of the status and the deletion request known for the name of an agent whose record has come."""
         status = previous.status if previous is not None else None
         deletion = previous.deletion if previous is not None else None
         if self._waiting_statuses:
@@ -223,15 +226,24 @@ class Directory:
         if self._waiting_deletions:
             deletion = self._waiting_deletions.pop(key, (deletion, 0))[0]
         if status is not None and not _speaks_of(status, agent):
+            self._set_aside(key, status, None, sequence)
             status = None
         if deletion is not None and deletion.uid != agent.uid:
+            self._set_aside(key, None, deletion, sequence)
             deletion = None
         return status, deletion
 
+    def _set_aside(self, key: Key, status: StatusRecord | None, deletion: DeletionRecord | None, sequence: int) -> None:
+        if status is not None:
+            self._waiting_statuses[key] = status, sequence
+        if deletion is not None:
+            self._waiting_deletions[key] = deletion, sequence
+
     def _apply_status(self, key: Key, record: Record) -> InstanceChange | None:
         instance = self._instances.get(key)
-        if record.tombstone:
+        if self._waiting_statuses:
             self._waiting_statuses.pop(key, None)
+        if record.tombstone:
             if instance is None or instance.status is None:
                 return None
             return self._revise(instance, None, instance.deletion, record.sequence)
@@ -239,22 +251,28 @@ class Directory:
         force_setattr(status, "host", intern(status.host))
         force_setattr(status, "reason", intern(status.reason))
         if instance is None or not _speaks_of(status, instance.record):
-            self._waiting_statuses[key] = status, record.sequence
-            return None
+            self._set_aside(key, status, None, record.sequence)
+            # It has overwritten the one that counted: no reader has that any more, so its node must write it again.
+            if instance is None or instance.status is None:
+                return None
+            return self._revise(instance, None, instance.deletion, record.sequence)
         force_setattr(status, "uid", instance.record.uid)
         return self._revise(instance, status, instance.deletion, record.sequence)
 
     def _apply_deletion(self, key: Key, record: Record) -> InstanceChange | None:
         instance = self._instances.get(key)
-        if record.tombstone:
+        if self._waiting_deletions:
             self._waiting_deletions.pop(key, None)
+        if record.tombstone:
             if instance is None or instance.deletion is None:
                 return None
             return self._revise(instance, instance.status, None, record.sequence)
         deletion = _DELETION.decode(record.data)
         if instance is None or deletion.uid != instance.record.uid:
-            self._waiting_deletions[key] = deletion, record.sequence
-            return None
+            self._set_aside(key, None, deletion, record.sequence)
+            if instance is None or instance.deletion is None:
+                return None
+            return self._revise(instance, instance.status, None, record.sequence)
         return self._revise(instance, instance.status, deletion, record.sequence)
 
     def _apply_template(self, key: Key, record: Record) -> None:

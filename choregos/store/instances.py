@@ -113,7 +113,11 @@ class InstanceWriter:
             yield Write(subject, b"", tombstone=True, ttl_s=TOMBSTONE_TTL_S)
 
     async def put_statuses(self, statuses: Sequence[tuple[str, str, StatusRecord]]) -> None:
-        """Stores (namespace, name, status); of several for one agent the last."""
+        """Stores (namespace, name, status); of several for one agent the last.
+
+        A status overwrites that of any other binding, so a node writes only of agents that are bound to it now, and
+        writes again what it finds overwritten.
+        """
         latest: dict[Key, StatusRecord] = {(namespace, name): status for namespace, name, status in statuses}
         writes = [
             Write(subjects.status_subject(self._region, namespace, name), _encode(status))

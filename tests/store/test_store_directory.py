@@ -120,6 +120,22 @@ async def test_a_status_of_another_binding_or_uid_does_not_count(
     assert (directory.on_node("n1"), len(directory.on_node("n2"))) == ([], 1)
 
 
+async def test_a_late_status_of_an_old_binding_leaves_none_until_the_node_writes_again(
+    directory: Directory, writer: InstanceWriter, log: MemoryLog, fence: Fence
+) -> None:
+    await writer.create_agents([("ns", "a", agent(binding=2))], fence)
+    await writer.put_statuses([("ns", "a", status(binding=2))])
+    await writer.put_statuses([("ns", "a", status(binding=1))])
+    await directory.wait_for(writer.revision)
+    async with Directory(log, REGION, SystemClock()) as late:
+        assert late.get("ns", "a").status is directory.get("ns", "a").status is None
+        await writer.put_statuses([("ns", "a", status(binding=2))])
+        await late.wait_for(writer.revision)
+        await directory.wait_for(writer.revision)
+        assert late.get("ns", "a").ready
+        assert directory.get("ns", "a").ready
+
+
 async def test_capabilities_of_the_class_count_when_the_template_has_none(
     directory: Directory, writer: InstanceWriter, fence: Fence
 ) -> None:
@@ -292,7 +308,7 @@ def essence(instance: Instance) -> object:
 
 
 @given(history=st.lists(records, max_size=25), seed=st.integers())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 def test_indexes_agree_with_instances_after_every_history(history: list[tuple[str, str, object]], seed: int) -> None:
     """And a reader that comes late, or saw only some of the states in between, ends with the same picture."""
     everything, late = (Directory(MemoryLog(SystemClock()), REGION, SystemClock()) for _ in range(2))
