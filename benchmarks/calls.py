@@ -232,7 +232,7 @@ def _report(figures: dict[str, Figures]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=2000, help="sequential calls per round; four times as many at once")
+    parser.add_argument("--calls", type=int, default=2000, help="sequential per round; four times as many at once")
     parser.add_argument("--xoscar-python", default="", help="interpreter of an environment with xoscar")
     parser.add_argument("--callee", nargs=3, metavar=("SERVER", "USER", "PASSWORD"), help=argparse.SUPPRESS)
     options = parser.parse_args()

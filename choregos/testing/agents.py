@@ -145,8 +145,14 @@ class AgentHarness:
         **named: Any,
     ) -> Any:
         """As `Agent.call`, from outside."""
+        if bool(agent) == bool(capability):
+            raise TypeError("name either the agent or the capability to call")
         target = Target(self.namespace, agent, capability, selector)
         return await self._outside.call(target, method, {**arguments, **named}, timeout_s=timeout_s, caller="test")
+
+    def calls_under_way(self, name: str) -> int:
+        """How many calls the agent is serving."""
+        return self._agents[name].in_flight
 
     def _caller(self, transport: MemoryCallTransport, local: LocalAgents | None) -> Caller:
         caller = Caller(transport, self._resolver.resolve, region=REGION, roll=random.random, local=local)
