@@ -16,7 +16,6 @@ import mmap
 import os
 import signal
 import struct
-import tempfile
 
 _MARK = struct.Struct("=Q64s")
 _UID_AT = 8
@@ -32,6 +31,8 @@ def create_file() -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("choregos-marks")
     else:
+        import tempfile  # slow to import, and every worker imports this module
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, _STACK_AT)
