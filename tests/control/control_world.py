@@ -58,7 +58,7 @@ class World:
 
     def describe(self) -> str:
         objects = [obj for kind in ("agentclusters", "agentsets", "agentnodes") for obj in self.list(kind)]
-        agents = [(one.name, one.record.node, one.phase, one.record.deletion_ms) for one in self.directory.list()]
+        agents = [(one.name, one.record.node, one.phase, one.record.deletion_ms) for one in self.directory.list()][:20]
         return "\n".join(map(str, [*objects, *agents]))
 
     # Objects, as the API server would write them
@@ -246,7 +246,7 @@ async def controllers(
         fleet = LeaderElection(resources_log, "fleet", "fleet", holder, clock)
         region = LeaderElection(region_log, REGION, "region", holder, clock)
         await stack.enter_async_context(FleetController(FleetStores(resources, recorder), fleet, clock, ids))
-        stores = RegionStores(resources_log, resources, recorder, region_log, directory, writer)
+        stores = RegionStores(resources, recorder, region_log, directory, writer, resources_log)
         await stack.enter_async_context(RegionController(stores, region, clock, ids))
         yield
 

@@ -244,7 +244,10 @@ class Census:
         return tally
 
     def _node(self, node: str) -> Counter[tuple[str, str]]:
-        return self._on_node.setdefault(node, Counter())
+        found = self._on_node.get(node)
+        if found is None:
+            found = self._on_node[node] = Counter()
+        return found
 
 
 def _drop(counter: Counter[C], entry: C) -> None:

@@ -49,16 +49,16 @@ class RegionStores:
     """What a region's controllers read and write.
 
     Attributes:
-        resources_log: of the fleet; `resources` is this log's.
         log: of the region; `directory` and `writer` are this log's.
+        resources_log: of the fleet; `resources` is this log's.
     """
 
-    resources_log: RecordLog
     resources: ResourceStore
     events: EventRecorder
     log: RecordLog
     directory: Directory
     writer: InstanceWriter
+    resources_log: RecordLog
 
 
 class RegionController:

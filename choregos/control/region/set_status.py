@@ -77,13 +77,17 @@ def _progressing(desired: int, figures: SetFigures) -> Verdict:
     old = counts.old_ready + counts.old_unready
     new = counts.new_ready + counts.new_unready
     if old:
-        return True, "Replacing", f"{old} agents of an earlier template are left"
+        return True, "Replacing", f"{_agents(old)} left of an earlier template"
     if new < desired:
-        return True, "Creating", f"{desired - new} agents are to be made"
+        return True, "Creating", f"{_agents(desired - new)} to be made"
     if new > desired or figures.leaving:
-        return True, "Removing", f"{max(new - desired, 0) + figures.leaving} agents are leaving"
+        return True, "Removing", f"{_agents(max(new - desired, 0) + figures.leaving)} leaving"
     if counts.new_unready > figures.homeless:
-        return True, "Starting", f"{counts.new_unready - figures.homeless} agents are starting"
+        return True, "Starting", f"{_agents(counts.new_unready - figures.homeless)} starting"
     if figures.homeless:
-        return False, "Waiting", f"{figures.homeless} agents wait for a node"
-    return False, "Complete", f"{desired} agents are as declared"
+        return False, "Waiting", f"{_agents(figures.homeless)} waiting for a node"
+    return False, "Complete", f"{_agents(desired)} as declared"
+
+
+def _agents(count: int) -> str:
+    return "1 agent is" if count == 1 else f"{count} agents are"

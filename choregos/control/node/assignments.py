@@ -1,0 +1,235 @@
+"""Directory → host: which agents shall run on this node.
+
+Level-triggered: every change of a record that is, or was, bound here is compared with what was handed to the host. The
+last gate: a binding that would take more than the node can allocate is refused with numbers, and the region binds the
+agent elsewhere. Invariants: what the host holds never takes more than the allocatable; an agent is let go as soon as
+its record is not bound here any more; a refusal is said once per binding.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from choregos.agent.contract import Assignment, HostStatus
+from choregos.control.node.capacity import AGENTS
+from choregos.control.node.statuses import StatusReporter
+from choregos.control.node.templates import worker_template
+from choregos.foundation.clock import Clock
+from choregos.resources.quantity import format_binary, format_decimal, parse_all
+from choregos.store.directory import Directory
+from choregos.store.instance import Instance, InstanceChange
+from choregos.wire.instances import Phase
+from choregos.wire.worker import Template
+
+log = logging.getLogger(__name__)
+
+MOVED_GRACE_S = 1.0
+"""Seconds for an agent that belongs elsewhere by now: another may be running already."""
+
+ONE_AGENT = 1000
+KINDS_MAX = 4096
+
+
+class Host(Protocol):
+    """The part of `choregos.agent.host.AgentHost` that is used here."""
+
+    def assign(self, assignments: Sequence[Assignment]) -> None: ...
+
+    def withdraw(self, uids: Iterable[str], grace_s: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What agents of one template share."""
+
+    template: Template
+    dedicated: bool
+    demand: Mapping[str, int]
+    grace_s: float
+
+
+@dataclass(slots=True)
+class _Held:
+    """An agent that was handed to the host and has not been reported as stopped."""
+
+    binding: int
+    kind: _Kind
+    leaving: bool = False
+
+
+class Assignments:
+    """See the module. `open` takes what is bound here already; after that changes are followed."""
+
+    def __init__(self, node: str, directory: Directory, host: Host, statuses: StatusReporter, clock: Clock) -> None:
+        self._node = node
+        self._directory = directory
+        self._host = host
+        self._statuses = statuses
+        self._clock = clock
+        self._allocatable: Mapping[str, int] = {}
+        self._held: dict[str, _Held] = {}  # by uid
+        self._refused: dict[str, int] = {}  # uid → binding
+        self._allocated: dict[str, int] = {}
+        self._kinds: dict[tuple[str, str], _Kind] = {}  # by (namespace, digest)
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._incomplete: set[tuple[str, str]] = set()  # agents whose template is not known yet
+
+    def open(self, allocatable: Mapping[str, int]) -> None:
+        """Takes over what is bound here, as after a restart: nothing of it runs, whatever its status says."""
+        self._allocatable = dict(allocatable)
+        self._statuses.subscribe(self._reported)
+        self._unsubscribe = self._directory.on_change(self._changed)
+        bound = sorted(self._directory.on_node(self._node), key=lambda one: (one.record.created_ms, one.name))
+        self._statuses.report([self._restarted(one) for one in bound if one.ready])
+        self._take(bound)
+
+    def close(self) -> None:
+        """Follows no more changes; what the host runs is the host's to end."""
+        self._unsubscribe()
+
+    @property
+    def count(self) -> int:
+        """Agents the host holds."""
+        return len(self._held)
+
+    def allocated(self) -> dict[str, int]:
+        """What they take, in thousandths; every allocatable resource is named."""
+        return {name: self._allocated.get(name, 0) for name in self._allocatable}
+
+    def retry(self) -> None:
+        """Takes agents whose template has come in the meantime."""
+        found = [self._directory.find(*agent) for agent in self._incomplete]
+        self._incomplete.clear()
+        self._take([one for one in found if one is not None and one.record.node == self._node])
+
+    def _changed(self, changes: Sequence[InstanceChange]) -> None:
+        # A batch may hold several states of one agent, of which only the last one is true.
+        touched: dict[tuple[str, str], None] = {}
+        gone: set[str] = set()
+        for change in changes:
+            for one in (change.previous, change.instance):
+                if one is not None and one.record.node == self._node:
+                    touched[one.key] = None
+                    gone.add(one.record.uid)
+        current = [one for key in touched if (one := self._directory.find(*key)) is not None]
+        bound = [one for one in current if one.record.node == self._node]
+        gone.difference_update(one.record.uid for one in bound)
+        for uid in gone:
+            self._refused.pop(uid, None)
+        self._withdraw([uid for uid in sorted(gone) if uid in self._held], MOVED_GRACE_S)
+        self._take(bound)
+
+    def _take(self, instances: Iterable[Instance]) -> None:
+        assigned: list[Assignment] = []
+        leaving: dict[float, list[str]] = {}
+        answers: list[HostStatus] = []
+        for one in instances:
+            record = one.record
+            held = self._held.get(record.uid)
+            if record.deletion_ms:
+                if held is None:
+                    if one.phase is not Phase.STOPPED:
+                        answers.append(self._status(one, Phase.STOPPED, "Stopped", ""))
+                elif not held.leaving:
+                    leaving.setdefault(record.grace_s, []).append(record.uid)
+            elif held is None or held.binding != record.binding:
+                self._consider(one, assigned, answers)
+        if answers:
+            self._statuses.report(answers)
+        if assigned:
+            self._host.assign(assigned)
+        for grace_s, uids in leaving.items():
+            self._withdraw(uids, grace_s)
+
+    def _consider(self, one: Instance, assigned: list[Assignment], answers: list[HostStatus]) -> None:
+        record = one.record
+        if self._refused.get(record.uid) == record.binding:
+            return
+        if not one.template.revision:
+            self._incomplete.add(one.key)
+            return
+        kind = self._kind(one)
+        held = self._held.get(record.uid)
+        if held is None:
+            if shortage := self._shortage(kind):
+                self._refused[record.uid] = record.binding
+                answers.append(self._status(one, Phase.REJECTED, "OutOfCapacity", shortage))
+                return
+            self._refused.pop(record.uid, None)
+            self._held[record.uid] = _Held(record.binding, kind)
+            self._charge(kind, 1)
+        else:
+            held.binding, held.leaving = record.binding, False
+        restarts = 0 if one.status is None else one.status.restarts
+        assigned.append(
+            Assignment(
+                one.namespace,
+                one.name,
+                record.uid,
+                record.binding,
+                kind.template,
+                kind.dedicated,
+                restarts,
+                kind.grace_s,
+            )
+        )
+
+    def _shortage(self, kind: _Kind) -> str:
+        """Which resource would not suffice, with numbers; empty if all do."""
+        for name, asked in kind.demand.items():
+            allocatable = self._allocatable.get(name, 0)
+            free = allocatable - self._allocated.get(name, 0)
+            if asked > free:
+                text = format_binary if name == "memory" else format_decimal
+                return f"asked for {text(asked)} {name}, {text(max(0, free))} of {text(allocatable)} are free"
+        return ""
+
+    def _kind(self, one: Instance) -> _Kind:
+        template = one.template
+        key = (one.namespace, template.digest)
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= KINDS_MAX:
+                self._kinds.clear()  # what is still in use is translated again
+            resources = parse_all(template.spec.get("resources") or {})
+            demand = {name: amount for name, amount in resources.items() if amount}
+            kind = self._kinds[key] = _Kind(
+                worker_template(template.digest, template.spec),
+                template.spec.get("isolation") == "dedicated",
+                {**demand, AGENTS: ONE_AGENT},
+                template.spec.get("terminationGracePeriodSeconds", 30),
+            )
+        return kind
+
+    def _charge(self, kind: _Kind, sign: int) -> None:
+        for name, amount in kind.demand.items():
+            self._allocated[name] = self._allocated.get(name, 0) + sign * amount
+
+    def _withdraw(self, uids: Sequence[str], grace_s: float) -> None:
+        for uid in uids:
+            self._held[uid].leaving = True
+        if uids:
+            self._host.withdraw(uids, grace_s)
+
+    def _reported(self, statuses: Sequence[HostStatus]) -> None:
+        """The host forgets what has stopped; so does the count, and then there is room."""
+        for status in statuses:
+            if status.phase is Phase.STOPPED:
+                held = self._held.get(status.uid)
+                if held is not None and held.binding == status.binding:
+                    del self._held[status.uid]
+                    self._charge(held.kind, -1)
+
+    def _restarted(self, one: Instance) -> HostStatus:
+        return self._status(one, Phase.PENDING, "NodeRestarted", "the node's process was started again")
+
+    def _status(self, one: Instance, phase: Phase, reason: str, message: str) -> HostStatus:
+        record = one.record
+        restarts = 0 if one.status is None else one.status.restarts
+        now_ms = self._clock.wall_ms()
+        return HostStatus(
+            one.namespace, one.name, record.uid, record.binding, phase, False, "", restarts, now_ms, reason, message
+        )

@@ -1,0 +1,249 @@
+"""What a node hands to its host: what is bound here and fits, and nothing else; and what it says of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from control_world import REGION, World, memory_world
+
+from choregos.agent.contract import Assignment, HostEvent, HostStatus
+from choregos.control.events import EventRecorder
+from choregos.control.node.agent_node import NodeSettings
+from choregos.control.node.controller import NodeController, NodeStores
+from choregos.control.node.events import HostEvents
+from choregos.control.node.statuses import StatusReporter
+from choregos.foundation.errors import Temporary
+from choregos.resources.quantity import parse_all
+from choregos.resources.templates import canonical_digest
+from choregos.store.lease import LeaderElection
+from choregos.store.port import Fence
+from choregos.wire.instances import AgentRecord, Phase, StatusRecord, TemplateRecord
+
+NODE = "node-a"
+TEMPLATE = {"name": "worker", "resources": {"cpu": "1", "memory": "64Mi"}, "labels": {"tier": "gold"}}
+
+
+class FakeHost:
+    """Starts and stops what it is told at once, unless it is `slow`."""
+
+    def __init__(self, statuses: StatusReporter) -> None:
+        self.statuses = statuses
+        self.running: dict[str, Assignment] = {}
+        self.graces: dict[str, float] = {}
+        self.slow = False
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        self.running |= {one.uid: one for one in assignments}
+        self.statuses.report([self._status(one, Phase.RUNNING) for one in assignments])
+
+    def withdraw(self, uids: Iterable[str], grace_s: float) -> None:
+        for uid in uids:
+            self.graces[self.running[uid].name] = grace_s
+        if not self.slow:
+            self.stop(*uids)
+
+    def stop(self, *uids: str) -> None:
+        self.statuses.report([self._status(self.running.pop(uid), Phase.STOPPED) for uid in uids])
+
+    def names(self) -> set[str]:
+        return {one.name for one in self.running.values()}
+
+    @staticmethod
+    def _status(one: Assignment, phase: Phase) -> HostStatus:
+        ready = phase is Phase.RUNNING
+        return HostStatus(one.namespace, one.name, one.uid, one.binding, phase, ready, "w1", one.restarts, 0)
+
+
+class Leader:
+    """Writes agent records as a region's leader would."""
+
+    def __init__(self, world: World, fence: Fence) -> None:
+        self.world = world
+        self.fence = fence
+        self.digest, encoded = canonical_digest(TEMPLATE)
+        self.template = TemplateRecord(1, self.digest, encoded)
+
+    async def create(self, *names: str, node: str = NODE) -> None:
+        await self.world.writer.put_templates([("default", self.template)], self.fence)
+        records = [
+            ("default", name, AgentRecord(1, f"uid-{name}", "work", "set-uid", self.digest, node, 1, 1))
+            for name in names
+        ]
+        await self.world.writer.create_agents(records, self.fence)
+        await self.seen()
+
+    async def change(self, name: str, **fields: object) -> None:
+        one = self.world.directory.get("default", name)
+        record = msgspec.structs.replace(one.record, **fields)
+        await self.world.writer.update_agents([(one, record)], self.fence)
+        await self.seen()
+
+    async def remove(self, name: str) -> None:
+        await self.world.writer.remove_agents([self.world.directory.get("default", name)], self.fence)
+        await self.seen()
+
+    async def seen(self) -> None:
+        await self.world.directory.wait_for(self.world.writer.revision)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with memory_world() as world:
+        yield world
+
+
+@pytest.fixture
+async def leader(world: World) -> Leader:
+    election = LeaderElection(world.logs[1], REGION, "region", "test", world.clock)
+    fence = await election._acquire()
+    assert fence is not None
+    return Leader(world, fence)
+
+
+@asynccontextmanager
+async def running_node(world: World, boot_id: str = "boot-1") -> AsyncIterator[FakeHost]:
+    """A node with three cores."""
+    declared = parse_all({"cpu": "3", "memory": "1Gi", "gpu": "0", "agents": "10"})
+    settings = NodeSettings(NODE, REGION, boot_id, declared)
+    stores = NodeStores(world.resources, world.logs[1], world.directory)
+    async with StatusReporter(NODE, world.directory, world.writer, world.clock) as statuses:
+        host = FakeHost(statuses)
+        async with NodeController(settings, stores, host, statuses, clock=world.clock, ids=world.ids) as controller:
+            host.controller = controller  # type: ignore[attr-defined]
+            yield host
+
+
+async def test_the_node_registers_what_it_has(world: World) -> None:
+    async with running_node(world):
+        node = world.get("agentnodes", NODE)
+        assert node["status"]["capacity"] == {"cpu": "3", "memory": "1Gi", "gpu": "0", "agents": "10"}
+        assert node["status"]["allocatable"] == node["status"]["capacity"]
+        assert node["status"]["nodeInfo"]["bootID"] == "boot-1"
+        assert node["metadata"]["labels"] == {"choregos.dev/node": NODE}
+
+
+async def test_an_existing_node_keeps_cordon_taints_and_conditions(world: World) -> None:
+    async with running_node(world):
+        pass
+    await world.change_spec("agentnodes", NODE, unschedulable=True)
+    async with running_node(world, "boot-2"):
+        node = world.get("agentnodes", NODE)
+        assert node["spec"]["unschedulable"] is True
+        assert node["status"]["nodeInfo"]["bootID"] == "boot-2"
+
+
+async def test_agents_bound_here_run_and_others_do_not(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0", "a-1")
+        await leader.create("b-0", node="node-b")
+        assert host.names() == {"a-0", "a-1"}
+        await world.until(lambda: world.ready() == {"a-0", "a-1"})
+        assignment = host.running["uid-a-0"]
+        assert assignment.template.entry_point == "worker"
+        assert assignment.template.labels == (("tier", "gold"),)
+        assert not assignment.dedicated
+        assert assignment.grace_s == 30
+        await world.until(lambda: world.get("agentnodes", NODE)["status"]["allocated"]["cpu"] == "2")
+        assert world.get("agentnodes", NODE)["status"]["agents"] == 2
+
+
+async def test_a_deleted_agent_drains_for_its_grace_and_then_frees_its_place(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0", "a-1", "a-2")
+        host.slow = True
+        await leader.change("a-0", deletion_ms=1, grace_s=7)
+        assert host.graces == {"a-0": 7}
+        await leader.create("a-3")
+        await world.until(lambda: world.agents()["a-3"].phase is Phase.REJECTED)
+        assert world.agents()["a-3"].status.reason == "OutOfCapacity"
+        assert world.agents()["a-3"].status.message == "asked for 1 cpu, 0 of 3 are free"
+        host.stop("uid-a-0")
+        await world.until(lambda: world.agents()["a-0"].phase is Phase.STOPPED)
+        await leader.change("a-3", binding=2)
+        assert host.names() == {"a-1", "a-2", "a-3"}
+
+
+async def test_a_refusal_is_said_once(world: World, leader: Leader) -> None:
+    async with running_node(world):
+        await leader.create("a-0", "a-1", "a-2", "a-3")
+        await world.until(lambda: sorted(one.phase for one in world.agents().values()).count(Phase.REJECTED) == 1)
+        revision = world.directory.revision
+        await world.pass_time(5)
+        assert [one for one in world.agents().values() if one.revision > revision] == []
+
+
+async def test_an_agent_that_is_bound_elsewhere_or_gone_is_let_go(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0", "a-1", "a-2")
+        await leader.change("a-0", node="node-b", binding=2)
+        await leader.remove("a-1")
+        assert host.names() == {"a-2"}
+        await world.pass_time(1)
+        assert world.agents()["a-0"].status is None
+
+
+async def test_a_new_binding_here_replaces_the_running_one(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0")
+        await leader.change("a-0", binding=2)
+        assert host.running["uid-a-0"].binding == 2
+        await world.until(lambda: world.ready() == {"a-0"})
+
+
+async def test_after_a_restart_nothing_passes_for_running_and_counts_go_on(world: World, leader: Leader) -> None:
+    await leader.create("a-0", "a-1", "gone")
+    stale = [
+        ("default", name, StatusRecord(1, f"uid-{name}", 1, Phase.RUNNING, True, "old", 4, 0))
+        for name in ("a-0", "gone")
+    ]
+    await world.writer.put_statuses(stale)
+    await leader.change("gone", deletion_ms=1)
+    async with running_node(world) as host:
+        assert host.names() == {"a-0", "a-1"}
+        assert host.running["uid-a-0"].restarts == 4
+        await world.until(lambda: world.ready() == {"a-0", "a-1"})
+        await world.until(lambda: world.agents()["gone"].phase is Phase.STOPPED)
+
+
+async def test_statuses_wait_for_the_log_and_only_the_last_is_written(world: World, leader: Leader) -> None:
+    await leader.create("a-0")
+    put, calls = world.writer.put_statuses, []
+
+    async def failing(statuses: Sequence[tuple[str, str, StatusRecord]]) -> None:
+        calls.append(len(statuses))
+        if len(calls) < 4:
+            raise Temporary("away")
+        await put(statuses)
+
+    world.writer.put_statuses = failing  # type: ignore[method-assign]
+    async with StatusReporter(NODE, world.directory, world.writer, world.clock) as statuses:
+        status = HostStatus("default", "a-0", "uid-a-0", 1, Phase.STARTING, False, "w", 0, 0)
+        statuses.report([status])
+        await world.pass_time(0.01)
+        statuses.report([msgspec.structs.replace(status, phase=Phase.RUNNING, ready=True)])
+        await world.until(lambda: world.ready() == {"a-0"})
+    assert calls == [1, 1, 1, 1]
+
+
+async def test_another_process_of_the_same_name_supersedes_this_one(world: World) -> None:
+    async with running_node(world) as first, running_node(world, "boot-2"):
+        await world.pass_time(15)
+        assert first.controller.superseded.is_set()  # type: ignore[attr-defined]
+
+
+async def test_events_of_the_host_are_events_of_agents_and_nodes(world: World) -> None:
+    async with EventRecorder(world.events, world.clock, world.ids, "node", NODE) as recorder:
+        events = HostEvents(recorder, NODE)
+        for _ in range(3):
+            events.tell(HostEvent("Warning", "StartFailed", "boom", "default", "a-0", "uid-a-0", 2))
+        events.tell(HostEvent("Warning", "WorkerLost", "killed", "default"))
+        await world.until(lambda: world.reasons() == {"StartFailed", "WorkerLost"})
+        events.tell(HostEvent("Warning", "StartFailed", "boom again", "default", "a-0", "uid-a-0"))
+        await world.until(lambda: world.event_messages("StartFailed") == ["boom again"])
+        failed, lost = sorted(world.events.list("events").items, key=lambda one: one["reason"])
+        assert failed["count"] == 7
+        assert failed["involvedObject"]["kind"] == "Agent"
+        assert lost["involvedObject"] == {"apiVersion": "choregos.dev/v1", "kind": "AgentNode", "name": NODE}
