@@ -50,6 +50,7 @@ def build_app() -> App:
         version_flags=[],
         default_parameter=Parameter(negative_bool=(), negative_iterable=()),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name, path, summary in _COMMANDS:
         app.command(f"choregos.cli.{path}", name=name, help=summary)

@@ -131,6 +131,8 @@ class Http:
         self._tls = tls if url.scheme == "https" else None
         self._server_name = server_name
         self._idle: deque[_Streams] = deque()
+        # Aborted, and waited for when all ends; those that fall out of it have long been closed.
+        self._dropped: deque[asyncio.StreamWriter] = deque(maxlen=CONNECTIONS_MAX)
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
 
     @asynccontextmanager
@@ -175,7 +177,7 @@ class Http:
             streams = self._idle.pop()
             if not streams[0].at_eof() and not streams[1].is_closing():
                 return streams
-            streams[1].close()
+            self._drop(streams)
         return None
 
     async def _connect(self, timeout_s: float) -> _Streams:
@@ -187,14 +189,17 @@ class Http:
         if reusable and len(self._idle) < IDLE_MAX:
             self._idle.append(streams)
         else:
-            streams[1].close()
+            self._drop(streams)
+
+    def _drop(self, streams: _Streams) -> None:
+        # Not `close`: that waits for the server's half of the TLS good-bye, which a stuck server never sends.
+        streams[1].transport.abort()
+        self._dropped.append(streams[1])
 
     async def close(self) -> None:
         """Closes the connections that are kept; those in use end with their exchange."""
-        idle = list(self._idle)
-        self._idle.clear()
-        for _, writer in idle:
-            writer.close()
-        for _, writer in idle:
+        while self._idle:
+            self._drop(self._idle.pop())
+        while self._dropped:
             with contextlib.suppress(OSError):
-                await writer.wait_closed()
+                await self._dropped.pop().wait_closed()

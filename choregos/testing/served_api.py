@@ -46,8 +46,14 @@ class ServedApi:
     url: str
     fence: Fence
 
-    async def start_agents(self, agent_set: str, count: int, template: Mapping[str, Any] | None = None) -> None:
-        """Has `<set>-0` … running in namespace `default`, as a region's leader and a node would have made them."""
+    async def start_agents(
+        self, agent_set: str, count: int, template: Mapping[str, Any] | None = None, *, ready: bool = True
+    ) -> None:
+        """Has `<set>-0` … in namespace `default`, as a region's leader and a node would have made them.
+
+        Args:
+            ready: False: their class cannot be imported.
+        """
         spec = {"name": agent_set, "runtime": {"python": "module:Class"}, **(template or {})}
         digest, encoded = canonical_digest(spec)
         writer, uid, now_ms = self.context.instances, self.context.ids.uid, self.context.clock.wall_ms()
@@ -61,16 +67,16 @@ class ServedApi:
             for number in range(count)
         ]
         await writer.create_agents(agents, self.fence)
-        statuses = [
-            (
-                namespace,
-                name,
-                StatusRecord(VERSION, agent.uid, agent.binding, Phase.RUNNING, True, "worker-1", 0, now_ms, "Started"),
-            )
-            for namespace, name, agent in agents
-        ]
+        statuses = [(namespace, name, _status(agent, now_ms, ready)) for namespace, name, agent in agents]
         await writer.put_statuses(statuses)
         await self.context.directory.wait_for(writer.revision)
+
+
+def _status(agent: AgentRecord, now_ms: int, ready: bool) -> StatusRecord:
+    if ready:
+        return StatusRecord(VERSION, agent.uid, agent.binding, Phase.RUNNING, True, "worker-1", 0, now_ms, "Started")
+    message = "Traceback …\nNo module named 'x'"
+    return StatusRecord(VERSION, agent.uid, agent.binding, Phase.BACKOFF, False, "", 0, now_ms, "ImportFailed", message)
 
 
 @asynccontextmanager
