@@ -24,7 +24,10 @@ from choregos.security.credentials import (
     render_configuration,
     write_configuration,
 )
+from choregos.store.backends.jetstream import JetStreamLog
+from choregos.store.port import Write
 from choregos.testing.nats_server import find_binary
+from choregos.wire.subjects import agents_stream, agents_subjects
 
 
 def test_passwords_are_made_once_and_private(tmp_path: Path) -> None:
@@ -120,10 +123,24 @@ OWN_LEASE = "al.local.node-n1.lease"
 LEADERSHIP = "al.local.region.lease"
 OBJECT = "o.agentclusters.default.x"
 OWN_NODE = "o.agentnodes._.n1"
+EVENT = "oe.events.default.x"
 
 MAY = {
-    BusUser.CONTROL: {CALLS, CREATE, READ, DIRECT, CONSUMER, AGENT, STATUS, OWN_LEASE, LEADERSHIP, OBJECT, OWN_NODE},
-    BusUser.NODE: {CALLS, READ, DIRECT, CONSUMER, STATUS, OWN_LEASE, OWN_NODE},
+    BusUser.CONTROL: {
+        CALLS,
+        CREATE,
+        READ,
+        DIRECT,
+        CONSUMER,
+        AGENT,
+        STATUS,
+        OWN_LEASE,
+        LEADERSHIP,
+        OBJECT,
+        OWN_NODE,
+        EVENT,
+    },
+    BusUser.NODE: {CALLS, READ, DIRECT, CONSUMER, STATUS, OWN_LEASE, OWN_NODE, EVENT},
     BusUser.WORKER: {CALLS},
 }
 
@@ -173,3 +190,23 @@ async def test_nobody_gets_in_without_a_password(served: dict[BusUser, BusAddres
         with pytest.raises(Denied):
             async with connect(address, "stranger"):
                 pass
+
+
+@pytest.mark.real
+async def test_a_node_reads_the_streams_and_writes_its_own_records(served: dict[BusUser, BusAddress]) -> None:
+    async with connect(served[BusUser.CONTROL], "control") as control, connect(served[BusUser.NODE], "node") as node:
+        async with JetStreamLog(control, agents_stream("local")) as theirs:
+            await theirs.provision(agents_subjects("local"))
+            await theirs.append(Write(AGENT, b"spec"))
+        async with JetStreamLog(node, agents_stream("local")) as log:
+            first = await log.append(Write(STATUS, b"one"))
+            await log.append_batch([Write(STATUS, b"two", expected=first), Write(OWN_LEASE, b"mine")])
+            last = await log.last(STATUS)
+            assert last is not None
+            assert last.data == b"two"
+            assert await log.subjects() == {AGENT, STATUS, OWN_LEASE}
+            async with contextlib.aclosing(log.tail()) as tail:
+                seen: list[str] = []
+                while len(seen) < 3:
+                    seen += [record.subject for record in (await anext(tail)).records]
+            assert seen == [AGENT, STATUS, OWN_LEASE]
