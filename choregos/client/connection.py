@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -139,7 +140,9 @@ class Connection:
         except TimeoutError as error:
             raise Temporary(f"the API server {self._server} takes no connections") from error
         except OSError as error:
-            raise Temporary(f"the API server {self._server} cannot be reached: {error.strerror or error}") from error
+            # asyncio puts the address in `strerror`; the number says what happened.
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise Temporary(f"the API server {self._server} cannot be reached: {reason}") from error
 
 
 def _tls_context(access: ApiAccess) -> ssl.SSLContext | None:
