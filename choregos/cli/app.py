@@ -6,6 +6,7 @@ Invariant: an error of ours ends as one paragraph on stderr and an exit code of 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from cyclopts import App, CycloptsError, Parameter
 from choregos.cli.exit_codes import ExitCode, exit_code
 from choregos.cli.words import UsageError
 from choregos.foundation.errors import CallError, ChoregosError, Temporary, Unavailable
+
+log = logging.getLogger(__name__)
 
 DEBUG = "--debug"
 
@@ -90,6 +93,8 @@ def run(arguments: Sequence[str], register: Callable[[App], None] = lambda app: 
     except Exception as error:
         if debug:
             raise
+        if _has_log_file():
+            log.exception("ended by an error inside choregos")
         _say(f"an error inside choregos: {type(error).__name__}: {error}. Run it again with {DEBUG} to see where.")
         return ExitCode.FAILED
     return ExitCode.OK
@@ -121,6 +126,11 @@ def _command_first(words: list[str]) -> list[str]:
         count = 1 if given else _LEADING[name]
         leading, rest = leading + rest[:count], rest[count:]
     return [*rest[:1], *leading, *rest[1:]]
+
+
+def _has_log_file() -> bool:
+    """Whether this process keeps a log, as control plane and node do: then a fault must be found in it."""
+    return any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers)
 
 
 def _usage(error: CycloptsError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,25 @@ def test_a_damaged_kubeconfig_is_named(choregos: Choregos, data_directory: Path)
     (data_directory / "kubeconfig").write_text("nonsense")
     result = choregos("get", "agents")
     assert (result.code, "is not a kubeconfig" in result.err) == (ExitCode.INVALID, True)
+
+
+def test_a_fault_of_ours_is_one_line_and_in_the_log_of_a_service(
+    choregos: Choregos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("choregos.cli.session.Session.connect", broken)
+    line = "Error: an error inside choregos: RuntimeError: oops. Run it again with --debug to see where.\n"
+    assert choregos("get", "agents") == (ExitCode.FAILED, "", line)
+    handler = logging.FileHandler(tmp_path / "service.log")
+    logging.getLogger().addHandler(handler)
+    try:
+        assert choregos("get", "agents").code == ExitCode.FAILED
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    assert 'raise RuntimeError("oops")' in (tmp_path / "service.log").read_text()
 
 
 @pytest.mark.real
