@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
+from choregos.mesh.routes import Target
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
@@ -32,21 +33,12 @@ class CallOutcome(Protocol):
 
 
 class Caller(Protocol):
-    """Calls agents on behalf of outside clients; `choregos.mesh.caller` is one."""
+    """Calls agents on behalf of outside clients; `choregos.mesh.caller.Caller` is one."""
 
-    async def call(
-        self,
-        *,
-        namespace: str,
-        agent: str,
-        capability: str,
-        selector: str,
-        method: str,
-        arguments: Mapping[str, Any],
-        timeout_s: float,
-        caller: str,
+    async def ask(
+        self, target: Target, method: str, arguments: Mapping[str, Any], *, timeout_s: float, caller: str
     ) -> CallOutcome:
-        """Calls the agent of that name, or one with that capability whose labels match the selector.
+        """Calls one of the target's agents.
 
         Raises:
             CallError: there is no result; the subclass says why.

@@ -26,6 +26,8 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the processes of one machine must agree on; written by `up`, read by `control` and `node`.
 
     Attributes:
+        machine: unique and lasting: the identity under which this machine holds leases. The lock on the data directory
+            sees to it that there is one of it, so a process that is restarted takes its own leases over at once.
         region: the region this machine belongs to.
         node: name of its AgentNode.
         api_host, api_port: where the API server listens.
@@ -35,13 +37,14 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
         working_directory: what relative paths of runtimes are relative to.
     """
 
-    region: str = "local"
+    machine: str
+    region: str
     node: str
-    api_host: str = "127.0.0.1"
+    api_host: str
     api_port: int
     bus_servers: tuple[str, ...]
     workers: int
-    capacity: dict[str, str] = {}
+    capacity: dict[str, str]
     working_directory: str
 
 
@@ -64,6 +67,14 @@ class DataDirectory:
     @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
+
+    @property
+    def credentials(self) -> Path:
+        return self.nats / "credentials.json"
+
+    @property
+    def nats_configuration(self) -> Path:
+        return self.nats / "nats-server.conf"
 
     @property
     def config(self) -> Path:

@@ -65,7 +65,7 @@ _READ_STREAMS = (
 PERMISSIONS: Mapping[BusUser, Permissions] = {
     BusUser.CONTROL: Permissions(
         publish=(
-            *("o.>", "oe.>", "a.>", "as.>", "ad.>", "at.>", "al.>", "c.>"),
+            *("o.>", "oe.>", "a.>", "as.>", "ad.>", "at.>", "al.>", "c.>", "n.>"),
             *(*_ANSWERS, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
         ),
         subscribe=(f"{inbox_prefix(BusUser.CONTROL)}.>", "c.>"),
@@ -74,7 +74,7 @@ PERMISSIONS: Mapping[BusUser, Permissions] = {
         publish=("o.agentnodes._.*", "oe.events.*.*", "as.>", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
         # A node renews its own lease and must never be a leader.
         publish_denied=("al.fleet.>", "al.*.region.>"),
-        subscribe=(f"{inbox_prefix(BusUser.NODE)}.>", "c.>"),
+        subscribe=(f"{inbox_prefix(BusUser.NODE)}.>", "c.>", "n.>"),
     ),
     BusUser.WORKER: Permissions(
         publish=("c.>", *_ANSWERS),

@@ -19,6 +19,7 @@ from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import CALL_ERRORS, Temporary
 from choregos.foundation.ids import SeededIds
 from choregos.foundation.tasks import Tasks
+from choregos.mesh.routes import Target
 from choregos.resources.templates import canonical_digest
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
@@ -210,7 +211,8 @@ class FakeCaller:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, **call: Any) -> Outcome:
+    async def ask(self, target: Target, method: str, arguments: Mapping[str, Any], **options: Any) -> Outcome:
+        call = {**target._asdict(), "method": method, "arguments": arguments, **options}
         self.seen.append(call)
         self.started.set()
         if call["method"] == "hang":

@@ -12,6 +12,7 @@ import pytest
 
 from choregos.client import Client
 from choregos.foundation.errors import CALL_ERRORS
+from choregos.mesh.routes import Target
 from choregos.testing.served_api import ServedApi, served_api
 
 
@@ -25,14 +26,14 @@ class Outcome:
 class EchoCaller:
     """Returns the arguments; a method named like an error code raises that error."""
 
-    async def call(self, *, agent: str, method: str, arguments: Any, **_: Any) -> Outcome:
+    async def ask(self, target: Target, method: str, arguments: Any, **_: Any) -> Outcome:
         if method == "sleep":
             await asyncio.Event().wait()
         if method in CALL_ERRORS:
             raise CALL_ERRORS[method](
                 "it went wrong", agent="default/a-0", remote_type="KeyError", remote_traceback="T"
             )
-        return Outcome({"arguments": arguments}, agent or "a-0")
+        return Outcome({"arguments": arguments}, target.agent or "a-0")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from choregos.api.requests import ApiRequest, answer, while_connected
 from choregos.api.rules import metadata
 from choregos.api.rules.options import write_options
 from choregos.foundation.errors import CallError
+from choregos.mesh.routes import Target
 
 
 async def create(call: ApiRequest) -> Response:
@@ -33,14 +34,12 @@ async def _perform(call: ApiRequest, spec: dict[str, Any]) -> dict[str, Any]:
     """The status of the finished call."""
     limits, clock = call.context.limits, call.context.clock
     started = clock.monotonic()
+    target = Target(call.target.namespace, spec.get("agent", ""), spec.get("capability", ""), spec.get("selector", ""))
     try:
-        outcome = await call.context.caller.call(
-            namespace=call.target.namespace,
-            agent=spec.get("agent", ""),
-            capability=spec.get("capability", ""),
-            selector=spec.get("selector", ""),
-            method=spec.get("method", ""),
-            arguments=spec.get("arguments", {}),
+        outcome = await call.context.caller.ask(
+            target,
+            spec.get("method", ""),
+            spec.get("arguments", {}),
             timeout_s=min(float(spec.get("timeoutSeconds", limits.call_s_default)), limits.call_s_max),
             caller=call.user.name,
         )

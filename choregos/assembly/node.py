@@ -1,0 +1,98 @@
+"""`choregos node`: the host of one machine's agents, one process and its workers.
+
+Relative import paths of agents are those of the directory in which `choregos up` was started: this process changes
+into it, and its workers inherit that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import AsyncExitStack
+
+from choregos.agent.host import AgentHost, HostSettings
+from choregos.assembly.layout import DataDirectory, MachineConfig
+from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
+from choregos.assembly.node_logs import LogService
+from choregos.assembly.service import bus_address
+from choregos.control.events import EventRecorder
+from choregos.control.node.agent_node import NodeSettings
+from choregos.control.node.controller import NodeController, NodeStores
+from choregos.control.node.events import HostEvents
+from choregos.control.node.statuses import StatusReporter
+from choregos.foundation.bus import connect
+from choregos.foundation.clock import SystemClock
+from choregos.foundation.ids import SystemIds
+from choregos.mesh.resolver import Resolver
+from choregos.mesh.routes import Statistics
+from choregos.messaging.backends.nats import open_nats_transport
+from choregos.messaging.deadlines import Deadlines
+from choregos.resources import quantity
+from choregos.security.credentials import BusUser
+from choregos.store.directory import Directory
+from choregos.store.instances import InstanceWriter
+from choregos.store.resources import ResourceStore
+
+log = logging.getLogger(__name__)
+
+NAME = "choregos node"
+
+
+async def run_node(directory: DataDirectory, config: MachineConfig) -> None:
+    """Hosts agents until cancelled, or until another process has taken this node's lease."""
+    os.chdir(config.working_directory)
+    address = bus_address(directory, config, BusUser.NODE)
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(connect(address, NAME))
+        logs = await stack.enter_async_context(open_logs(bus, config.region, provision=False))
+        host, statuses, instances = await _open_host(stack, logs, directory, config)
+        transport = await stack.enter_async_context(open_nats_transport(address, NAME, Deadlines()))
+        service = LogService(host, transport)
+        await service.open(config.region, config.node)
+        stack.push_async_callback(service.close)
+        clock, ids = SystemClock(), SystemIds()
+        resources = await stack.enter_async_context(ResourceStore(logs.resources, clock))
+        settings = NodeSettings(
+            name=config.node,
+            region=config.region,
+            boot_id=ids.uid(),
+            declared=quantity.parse_all(config.capacity),
+        )
+        stores = NodeStores(resources, logs.agents, instances)
+        controller = NodeController(settings, stores, host, statuses, clock=clock, ids=ids)
+        await stack.enter_async_context(controller)
+        await controller.superseded.wait()
+        log.error("another process runs as node %s; this one ends", config.node)
+
+
+async def _open_host(
+    stack: AsyncExitStack, logs: Logs, directory: DataDirectory, config: MachineConfig
+) -> tuple[AgentHost, StatusReporter, Directory]:
+    """The agent host, what brings its statuses into the log, and the directory it finds agents in."""
+    clock, ids = SystemClock(), SystemIds()
+    instances = await stack.enter_async_context(Directory(logs.agents, config.region, clock, history=0))
+    writer = InstanceWriter(logs.agents, config.region)
+    statuses = await stack.enter_async_context(StatusReporter(config.node, instances, writer, clock))
+    events = await stack.enter_async_context(ResourceStore(logs.events, clock, ttl_s=EVENTS_TTL_S))
+    recorder = await stack.enter_async_context(EventRecorder(events, clock, ids, "node", config.node))
+    resolver = Resolver(instances, Statistics(), time.monotonic)
+    worker = bus_address(directory, config, BusUser.WORKER)
+    settings = HostSettings(
+        node=config.node,
+        region=config.region,
+        servers=worker.servers,
+        user=worker.user,
+        password=worker.password,
+        workers=config.workers,
+    )
+    host = AgentHost(
+        settings,
+        resolve=resolver.answer,
+        on_statuses=statuses.report,
+        on_event=HostEvents(recorder, config.node).tell,
+        on_stats=lambda _, stats: resolver.observe(stats),
+        clock=clock,
+        ids=ids,
+    )
+    return await stack.enter_async_context(host), statuses, instances

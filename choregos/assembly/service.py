@@ -1,0 +1,72 @@
+"""What the processes of a machine have in common: logging, the event loop, and ending when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from logging.handlers import RotatingFileHandler
+
+import uvloop
+
+from choregos.assembly.layout import DataDirectory, MachineConfig
+from choregos.foundation.bus import BusAddress
+from choregos.foundation.errors import NotFound
+from choregos.foundation.ids import SystemIds
+from choregos.security.credentials import BusUser, load_or_create
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES_MAX = 16 * 1024 * 1024
+LOG_FILES = 2
+
+
+def run_service(name: str, directory: DataDirectory, serve: Callable[[MachineConfig], Awaitable[None]]) -> None:
+    """Runs `serve` until it returns; it is cancelled on SIGTERM and SIGINT.
+
+    Logs go to `<data directory>/logs/<name>.log`, at most 48 MiB; warnings to stderr too.
+
+    Raises:
+        NotFound: `choregos up` has never run in this directory.
+    """
+    config = directory.load_config()
+    if config is None:
+        raise NotFound(f"{directory.config} does not exist: run `choregos up` with this data directory first")
+    _log_to(directory, name)
+    uvloop.run(until_signal(serve(config)))
+
+
+async def until_signal(work: Awaitable[None]) -> None:
+    """Runs `work` to its end, or cancels it on SIGINT, SIGTERM or SIGHUP and returns when it has cleaned up.
+
+    A second signal cancels the cleaning up as well: what is left then dies with this process.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("told to end")
+
+
+def bus_address(directory: DataDirectory, config: MachineConfig, user: BusUser) -> BusAddress:
+    """Where the bus is, as `user`."""
+    credentials = load_or_create(directory.credentials, SystemIds())
+    return BusAddress(config.bus_servers, user.value, credentials.password(user))
+
+
+def _log_to(directory: DataDirectory, name: str) -> None:
+    layout = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    file = RotatingFileHandler(directory.logs / f"{name}.log", maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
+    file.setFormatter(layout)
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(layout)
+    screen.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[file, screen])
+    # One line per HTTP request or frame is nothing a person could read.
+    for noisy in ("httpx", "httpcore", "uvicorn", "nats"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

