@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.errors import DeadlineExceeded, Denied, PayloadTooLarge, Permanent, Temporary, Unavailable
@@ -27,6 +28,17 @@ class Mailbox:
 
     async def next(self) -> bytes:
         return await asyncio.wait_for(self._queue.get(), 10)
+
+
+def test_it_runs_on_the_event_loop_of_workers(nats_address: BusAddress) -> None:
+    async def scenario() -> bytes:
+        async with connect(nats_address, "test") as connection:
+            mailbox = Mailbox()
+            await connection.subscribe("uvloop.messages", mailbox.put)
+            await connection.publish("uvloop.messages", b"x" * 900_000)
+            return await mailbox.next()
+
+    assert uvloop.run(scenario()) == b"x" * 900_000
 
 
 async def until_usable(connection: NatsConnection) -> None:
