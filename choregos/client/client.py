@@ -24,7 +24,7 @@ from typing import Any, Self
 from choregos.client import discovery
 from choregos.client.connection import JSON, Connection
 from choregos.client.discovery import Catalogue, ResourceType
-from choregos.client.goals import Goal, parse_goal
+from choregos.client.goals import parse_goal
 from choregos.client.merge import apply_patch, with_last_applied
 from choregos.client.statuses import error_of_call
 from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_all
@@ -338,32 +338,20 @@ class Client:
             TimedOut: it is not so after `timeout_s` seconds; the message says how it is.
         """
         parsed = parse_goal(goal)
-        progress = {"state": f"the API server {self.server} was not reached"}
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._until(parsed, (kind, name, namespace, uid), progress)
-        except TimeoutError as error:
-            raise TimedOut(
-                f"{kind} {name} did not reach {parsed.words} within {timeout_s:g} s: {progress['state']}"
-            ) from error
-
-    async def _until(
-        self, goal: Goal, which: tuple[str, str, str | None, str], progress: dict[str, str]
-    ) -> Object | None:
-        kind, name, namespace, uid = which
         fields = f"metadata.name={name}"
+        # Looked at once before the time counts, so that the message can always tell how it is.
         listing = await self.listing(kind, namespace=namespace, field_selector=fields)
-        current = listing.items[0] if listing.items else None
+        current = _only(listing.items[0], uid) if listing.items else None
         changes = self.watch(kind, namespace=namespace, field_selector=fields, after=listing)
-        async with contextlib.aclosing(changes):
-            while True:
-                if current is not None and uid and current["metadata"]["uid"] != uid:
-                    current = None
-                progress["state"] = goal.state(current)
-                if goal.met(current):
-                    return current
-                event = await anext(changes)
-                current = None if event.type == "DELETED" else event.object
+        try:
+            async with asyncio.timeout(timeout_s), contextlib.aclosing(changes):
+                while not parsed.met(current):
+                    event = await anext(changes)
+                    current = None if event.type == "DELETED" else _only(event.object, uid)
+        except TimeoutError as error:
+            state = parsed.state(current)
+            raise TimedOut(f"{kind} {name} did not reach {parsed.words} within {timeout_s:g} s: {state}") from error
+        return current
 
     async def call(
         self,
@@ -447,6 +435,11 @@ def event_time(event: Mapping[str, Any]) -> str:
         if event.get(key):
             return str(event[key])
     return str(event["metadata"].get("creationTimestamp") or "")
+
+
+def _only(obj: Object, uid: str) -> Object | None:
+    """The object, unless it is a successor of the one that is meant."""
+    return obj if not uid or obj["metadata"]["uid"] == uid else None
 
 
 def _selection(selector: str, field_selector: str) -> dict[str, str]:
