@@ -122,7 +122,11 @@ class Invoker:
             if task.cancelling() > call.cancelling_before:
                 raise
             raise CallCancelled(f"{callee.label} gave up the call", agent=callee.label) from error
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            # Whatever it is: `sys.exit()` in a method, or the panic of an extension module, which is no Exception,
+            # must end this call and not the process of its neighbours.
             call.settle()
             if self.deadlines.now() >= deadline.at:
                 # A call that the method made inherited the deadline and noticed it first.
@@ -170,7 +174,7 @@ def _expire(call: Call, label: str, timeout_s: float) -> None:
     call.interrupt(_over(label, timeout_s))
 
 
-def _failure(label: str, error: Exception) -> HandlerFailed:
+def _failure(label: str, error: BaseException) -> HandlerFailed:
     type_ = type(error).__name__
     message = str(error)
     return HandlerFailed(

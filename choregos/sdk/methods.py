@@ -95,7 +95,7 @@ class Method:
         if self._is_async:
             result = await self._function(agent, **arguments)
         else:
-            result = await asyncio.to_thread(self._function, agent, **arguments)
+            result = await asyncio.to_thread(_in_thread, self._function, agent, arguments)
         try:
             return encode(result)
         except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
@@ -169,6 +169,14 @@ def methods_of(class_: type) -> Methods:
         methods = Methods(class_)
         setattr(class_, _CACHE, methods)
     return typing.cast(Methods, methods)
+
+
+def _in_thread(function: Any, agent: Any, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(agent, **arguments)
+    except StopIteration as error:
+        # A future cannot carry it (before Python 3.12 its waiter would never wake); coroutines do the same (PEP 479).
+        raise RuntimeError(f"{function.__name__} raised StopIteration") from error
 
 
 def _marked(owner: type) -> list[tuple[str, Any]]:

@@ -129,6 +129,14 @@ async def test_what_a_method_raises_arrives_with_type_and_traceback() -> None:
     assert "invocation.py" not in answer.traceback
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), type("Panic", (BaseException,), {})("in an extension")])
+async def test_what_is_no_exception_ends_the_call_and_not_the_process(error: BaseException) -> None:
+    async with serving(raising(error)) as setting:
+        answer = await setting.send(request())
+    assert isinstance(answer, Failure)
+    assert (answer.code, answer.type) == ("HandlerFailed", type(error).__name__)
+
+
 async def test_errors_of_the_methods_own_calls_are_failures_of_the_method() -> None:
     # Else the caller would think that *its* call found nobody, and repeat it.
     async with serving(raising(NoAgent("nobody knows"))) as setting:

@@ -47,6 +47,10 @@ class Knowledge(Agent):
     def think(self) -> str:
         return threading.current_thread().name
 
+    @capability("first")
+    def first(self) -> str:
+        return next(iter([]))
+
     @capability("hang")
     async def hang(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -132,6 +136,13 @@ async def test_plain_methods_run_in_a_thread() -> None:
     async with AgentHarness() as harness:
         await harness.start(Knowledge)
         assert await harness.call(capability="think") != threading.current_thread().name
+
+
+async def test_an_iterator_that_ends_in_a_thread_is_an_error_of_the_method() -> None:
+    async with AgentHarness() as harness:
+        await harness.start(Knowledge)
+        with pytest.raises(HandlerFailed, match="first raised StopIteration"):
+            await harness.call(capability="first")
 
 
 @pytest.mark.parametrize(
