@@ -1,9 +1,7 @@
 """A lasting connection to nats-server for calls: publish, subscribe, flush, and back again after every loss.
 
-Calls have a connection of their own, made here and not by nats-py, for three reasons that were measured
-(`docs/benchmarks.md`): nats-py takes a queue, two tasks and several turns of the event loop per message, so that
-its own request/reply carries less than half of what this does; importing it costs a worker process 100 ms and 10 MB;
-and calls must not wait behind the traffic of streams. JetStream stays with nats-py (`choregos.foundation.bus`).
+Calls do not use nats-py's client (JetStream does, `choregos.foundation.bus`): it costs a call a third more time and a
+worker process 0.1 s of start. `docs/decisions/0007-calls-speak-nats-themselves.md` has the figures.
 
 Invariant: what could not be written before the connection was lost is never sent afterwards.
 """
