@@ -51,8 +51,9 @@ async def _describe(client: Client, obj: Object) -> None:
     if conditions:
         print("Conditions:")
         print_table(
-            ("  Type", "Status", "Since", "Reason", "Message"),
+            ("Type", "Status", "Since", "Reason", "Message"),
             [_condition_row(condition, now_ms) for condition in conditions],
+            indent="  ",
         )
     if metadata.get("uid") and obj.get("kind") != "Event":
         await _print_events(client, obj, now_ms)
@@ -93,7 +94,7 @@ def _print_fields(fields: Mapping[str, Any]) -> None:
 def _condition_row(condition: Mapping[str, Any], now_ms: int) -> list[Any]:
     since = _ago(condition.get("lastTransitionTime", ""), now_ms)
     return [
-        f"  {condition.get('type', '')}",
+        condition.get("type", ""),
         condition.get("status", ""),
         since,
         condition.get("reason", ""),
@@ -112,8 +113,8 @@ async def _print_events(client: Client, obj: Object, now_ms: int) -> None:
         count = event.get("count") or 1
         seen = _ago(event_time(event), now_ms) + (f" (x{count})" if count > 1 else "")
         source = (event.get("source") or {}).get("component") or event.get("reportingComponent") or ""
-        rows.append([f"  {event.get('type', '')}", event.get("reason"), seen, source, event.get("message")])
-    print_table(("  Type", "Reason", "Age", "From", "Message"), rows)
+        rows.append([event.get("type", ""), event.get("reason"), seen, source, event.get("message")])
+    print_table(("Type", "Reason", "Age", "From", "Message"), rows, indent="  ")
 
 
 def _ago(time: str, now_ms: int) -> str:

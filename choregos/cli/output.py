@@ -42,7 +42,8 @@ def yaml_text(value: Any) -> str:
 class TablePrinter:
     """Prints rows under a heading; keeps its columns' widths, so that rows that come later line up."""
 
-    def __init__(self, headings: Sequence[str]) -> None:
+    def __init__(self, headings: Sequence[str], indent: str = "") -> None:
+        self._indent = indent
         self._headings = [heading.upper() for heading in headings]
         self._widths = [len(heading) for heading in self._headings]
         self._begun = False
@@ -59,11 +60,11 @@ class TablePrinter:
 
     def _line(self, texts: Sequence[str]) -> str:
         padded = [text.ljust(width + GAP) for text, width in zip(texts, self._widths, strict=True)]
-        return "".join(padded).rstrip()
+        return self._indent + "".join(padded).rstrip()
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    TablePrinter(headings).rows(rows)
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, indent: str = "") -> None:
+    TablePrinter(headings, indent).rows(rows)
 
 
 def print_objects(objects: Sequence[Mapping[str, Any]], format: Format, *, single: bool) -> None:

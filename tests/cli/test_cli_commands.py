@@ -138,6 +138,8 @@ class TestGet:
         for part in ("Name:", "web-0", "Agent (choregos.dev/v1)", "Spec:", "  set: web", "Status:", "phase: Running"):
             assert part in out
         assert "Events: none" in out
+        assert "Conditions:\n  TYPE" in out
+        assert "\n  Ready" in out
 
     def test_logs(self, choregos: Choregos) -> None:
         assert choregos("logs", "web-0").out == "INFO line 1\nINFO line 2\n"
