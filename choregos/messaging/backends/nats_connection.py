@@ -119,9 +119,10 @@ class NatsConnection:
             await link.ended.wait()
 
     def _connected(self) -> NatsLink:
-        if self._link is None:
+        link = self._link
+        if link is None or link.ended.is_set():
             raise Unavailable("the bus cannot be reached")
-        return self._link
+        return link
 
     async def _reach(self, attempt: int) -> NatsLink:
         """A greeted connection with all subscriptions in place; raises what came in between."""
