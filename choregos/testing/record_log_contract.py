@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from choregos.foundation.errors import Conflict, Deposed, Expired, TooLarge
+from choregos.foundation.tasks import Tasks
 from choregos.store.port import BATCH_WRITES_MAX, Batch, Fence, Record, RecordLog, Write
 
 SUBJECTS = ("a.>", "b.>", "al.>")
@@ -184,8 +185,8 @@ class RecordLogContract:
                 await log.append_batch([Write(f"a.{number}", b"x") for number in range(start, start + 100)])
 
         received: list[Record] = []
-        async with asyncio.timeout(PATIENCE_S), aclosing(log.tail(("a.>",))) as batches:
-            writing = asyncio.ensure_future(write())
+        async with asyncio.timeout(PATIENCE_S), aclosing(log.tail(("a.>",))) as batches, Tasks() as tasks:
+            writing = tasks.start(write(), "writer")
             batch: Batch = await anext(batches)
             received += batch.records
             while len(received) < total:

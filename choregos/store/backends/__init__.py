@@ -1,0 +1,1 @@
+"""Where a record log can be kept: in JetStream, and in memory for tests and simulations."""
