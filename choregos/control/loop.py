@@ -157,7 +157,7 @@ class Controller:
             delay_s = self._queue.retry(key)
             log.debug("%s %s: %s; again in %.2f s", name, key, error, delay_s)
         except Temporary as error:
-            self._queue.add_after(key, error.retry_after_s)
+            self._queue.postpone(key, error.retry_after_s)
             log.info("%s %s: %s; again in %.1f s", name, key, error, error.retry_after_s)
         except Exception as error:  # a defect in one reconciler must not end the others; it is reported and retried
             delay_s = self._queue.retry(key)

@@ -85,12 +85,20 @@ class WorkQueue(Generic[K]):
             heapq.heapify(self._heap)
         self._arm()
 
+    def postpone(self, key: K, delay_s: float) -> None:
+        """Work on `key` failed: wants it again in `delay_s` seconds, also if it was added during that work.
+
+        What it was added for is seen then; the failed work may itself have been the cause, and would be so for ever.
+        """
+        self._again.discard(key)
+        self.add_after(key, delay_s)
+
     def retry(self, key: K) -> float:
-        """Counts a failure of `key`, wants it again after the back-off, and returns that delay in seconds."""
+        """Counts a failure of `key`, postpones it by the back-off, and returns that delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay_s = self._backoff.delay_s(failures)
         self._retried += 1
-        self.add_after(key, delay_s)
+        self.postpone(key, delay_s)
         return delay_s
 
     def forget(self, key: K) -> None:
@@ -135,7 +143,7 @@ class WorkQueue(Generic[K]):
 
     async def _release_at(self, at: float) -> None:
         await self._clock.sleep(max(0.0, at - self._clock.monotonic()))
-        now = self._clock.monotonic()
+        now = max(at, self._clock.monotonic())  # sums of floats may fall a hair short of the time slept for
         while self._heap and self._heap[0][0] <= now:
             at, _, key = heapq.heappop(self._heap)
             if self._due.get(key) == at:

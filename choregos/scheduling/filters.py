@@ -15,10 +15,17 @@ def untolerated(node: Node, needs: Needs) -> Taint | None:
     return None
 
 
-def evicted_by(node: Node, needs: Needs) -> Taint | None:
-    """The first `NoExecute` taint that drives an agent off the node it already runs on."""
+def evicted_by(node: Node, needs: Needs, now_ms: int) -> Taint | None:
+    """The first `NoExecute` taint that drives an agent off the node it already runs on.
+
+    Of several tolerations of one taint the shortest counts, as in Kubernetes.
+    """
     for taint in node.taints:
-        if taint.effect == NO_EXECUTE and not _tolerated(taint, needs):
+        if taint.effect != NO_EXECUTE:
+            continue
+        seconds = [toleration.seconds for toleration in needs.tolerations if toleration.tolerates(taint)]
+        limits = [limit for limit in seconds if limit is not None]
+        if not seconds or (limits and taint.added_ms and now_ms >= taint.added_ms + min(limits) * 1000):
             return taint
     return None
 

@@ -23,11 +23,16 @@ NO_EXECUTE = "NoExecute"
 
 @dataclass(frozen=True, slots=True)
 class Taint:
-    """Keeps agents away that do not tolerate it; the meaning of the effects is Kubernetes'."""
+    """Keeps agents away that do not tolerate it; the meaning of the effects is Kubernetes'.
+
+    Attributes:
+        added_ms: wall clock when a `NoExecute` taint was added; 0 while nobody has said.
+    """
 
     key: str
     value: str = ""
     effect: str = NO_SCHEDULE
+    added_ms: int = 0
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
@@ -41,12 +46,14 @@ class Toleration:
         key: of the taint; empty with `Exists` tolerates every taint.
         operator: `Equal` (key and value) or `Exists` (key alone).
         effect: of the taint; empty for every effect.
+        seconds: how long a `NoExecute` taint is tolerated by an agent that runs there; None: for ever.
     """
 
     key: str = ""
     operator: str = "Equal"
     value: str = ""
     effect: str = ""
+    seconds: int | None = None
 
     def tolerates(self, taint: Taint) -> bool:
         if self.effect and self.effect != taint.effect:

@@ -10,7 +10,7 @@ from typing import Any
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.controller import FleetController, FleetStores
 from choregos.control.region.controller import RegionController, RegionStores
-from choregos.foundation.clock import Clock, SystemClock
+from choregos.foundation.clock import Clock
 from choregos.foundation.ids import SeededIds
 from choregos.resources import meta
 from choregos.resources.registry import by_resource
@@ -152,6 +152,7 @@ class SimNode:
         self.spec = spec
         self.starts = True
         self.refuses: set[str] = set()
+        self._dead = False
         self._stack = AsyncExitStack()
         self._todo: list[Instance] = []
         self._wake = asyncio.Event()
@@ -180,6 +181,10 @@ class SimNode:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    def dies(self) -> None:
+        """Looks at nothing any more; its lease ends when the context is left."""
+        self._dead = True
+
     def start_all(self) -> None:
         self.starts = True
         self._take(self.world.directory.on_node(self.name))
@@ -202,7 +207,7 @@ class SimNode:
 
     def _status(self, seen: Instance) -> StatusRecord | None:
         one = self.world.directory.find(seen.namespace, seen.name)
-        if one is None or one.record.node != self.name:
+        if one is None or one.record.node != self.name or self._dead:
             return None
         if one.record.deletion_ms:
             phase, ready = Phase.STOPPED, False
@@ -231,7 +236,10 @@ async def opened(world: World) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def controllers(
-    world: World, resources_log: RecordLog | None = None, region_log: RecordLog | None = None
+    world: World,
+    resources_log: RecordLog | None = None,
+    region_log: RecordLog | None = None,
+    lease_s: float = 15.0,
 ) -> AsyncIterator[None]:
     """The control plane as a process of its own: stores of its own over the same logs."""
     resources_log = resources_log or world.logs[0]
@@ -243,16 +251,12 @@ async def controllers(
         directory = await stack.enter_async_context(Directory(region_log, REGION, clock))
         recorder = await stack.enter_async_context(EventRecorder(events, clock, ids, "control"))
         writer = InstanceWriter(region_log, REGION)
-        fleet = LeaderElection(resources_log, "fleet", "fleet", holder, clock)
-        region = LeaderElection(region_log, REGION, "region", holder, clock)
+        fleet = LeaderElection(resources_log, "fleet", "fleet", holder, clock, duration_s=lease_s)
+        region = LeaderElection(region_log, REGION, "region", holder, clock, duration_s=lease_s)
         await stack.enter_async_context(FleetController(FleetStores(resources, recorder), fleet, clock, ids))
         stores = RegionStores(resources, recorder, region_log, directory, writer, resources_log)
         await stack.enter_async_context(RegionController(stores, region, clock, ids))
         yield
-
-
-def system_clock() -> Clock:
-    return SystemClock()
 
 
 def agent_set(name: str = "work", replicas: int = 3, **spec: Any) -> dict[str, Any]:

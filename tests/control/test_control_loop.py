@@ -100,6 +100,23 @@ async def test_a_key_is_never_with_two_workers() -> None:
     assert slow.at_once == 2
 
 
+async def test_what_a_failing_reconciliation_causes_does_not_shorten_its_delay() -> None:
+    clock = SimClock()
+
+    class Restless(Script):
+        async def reconcile(self, key: Key) -> Result:
+            controller.wake(key)
+            return await super().reconcile(key)
+
+    restless = Restless(Temporary("away", retry_after_s=5), ValueError("bug"))
+    async with Controller(restless, clock) as controller:
+        controller.wake(A)
+        await clock.advance(4.9)
+        assert restless.seen == [A]
+        await clock.advance(0.1)
+        assert restless.seen == [A, A]
+
+
 async def test_nothing_runs_after_the_end() -> None:
     clock, script = SimClock(), Script()
     async with Controller(script, clock) as controller:

@@ -84,8 +84,15 @@ def test_prefer_no_schedule_is_a_second_choice() -> None:
 
 
 def test_no_execute_evicts_and_other_effects_do_not() -> None:
-    assert evicted_by(node("a", taints=(Taint("x", effect="NoExecute"),)), Needs()) is not None
-    assert evicted_by(node("a", taints=(Taint("x"),)), Needs()) is None
+    assert evicted_by(node("a", taints=(Taint("x", effect="NoExecute"),)), Needs(), 0) is not None
+    assert evicted_by(node("a", taints=(Taint("x"),)), Needs(), 0) is None
+
+
+@pytest.mark.parametrize(("seconds", "leaves"), [((None,), False), ((30,), True), ((None, 20), True), ((31,), False)])
+def test_a_toleration_of_no_execute_may_end(seconds: tuple[int | None, ...], leaves: bool) -> None:
+    tainted = node("a", taints=(Taint("x", effect="NoExecute", added_ms=1_000),))
+    needs = Needs(tolerations=tuple(Toleration("x", "Exists", seconds=limit) for limit in seconds))
+    assert (evicted_by(tainted, needs, 31_000) is not None) is leaves
 
 
 def test_the_message_counts_obstacles_and_names_the_nearest_fit() -> None:

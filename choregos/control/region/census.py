@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 
 from choregos.control.loop import Key
 from choregos.scheduling.rollout import Counts
-from choregos.scheduling.snapshot import AGENTS, ONE_AGENT
 from choregos.store.instance import Instance
 from choregos.wire.instances import AgentRecord, Phase
 
@@ -110,11 +109,13 @@ class Census:
     """See the module.
 
     Args:
-        demand_of: what one agent of a template takes from its node, by template digest and namespace.
+        demand_of: what one agent of a template takes from its node, by namespace and template digest.
+        on_change: called with a set's key whenever one of its figures changes, whoever changed it.
     """
 
-    def __init__(self, demand_of: Callable[[str, str], Mapping[str, int]]) -> None:
+    def __init__(self, demand_of: Callable[[str, str], Mapping[str, int]], on_change: Callable[[Key], None]) -> None:
         self._demand_of = demand_of
+        self._on_change = on_change
         self._facts: dict[Key, Facts] = {}
         self._tallies: dict[Key, dict[str, Tally]] = {}
         self._on_node: dict[str, Counter[tuple[str, str]]] = {}  # node → (namespace, template) → agents
@@ -143,26 +144,23 @@ class Census:
                 total[resource] += amount * count
         return dict(total)
 
-    def agents_on(self, node: str) -> int:
-        return self.allocated(node).get(AGENTS, 0) // ONE_AGENT
-
     def nodes(self) -> Iterable[str]:
         """Every node that agents are bound to."""
         return list(self._on_node)
 
-    def observe(self, instance: Instance) -> Key | None:
-        """Takes what the directory says of an agent; the key of its set if that changes a figure."""
-        return self._enter(Key(instance.namespace, instance.name), facts_of(instance))
+    def observe(self, instance: Instance) -> None:
+        """Takes what the directory says of an agent."""
+        self._enter(Key(instance.namespace, instance.name), facts_of(instance))
 
-    def vanish(self, namespace: str, name: str) -> Key | None:
-        """The agent's record is gone; the key of its set if it was counted."""
+    def vanish(self, namespace: str, name: str) -> None:
+        """The agent's record is gone."""
         agent = Key(namespace, name)
         facts = self._facts.pop(agent, None)
         if facts is None:
-            return None
+            return
         self._leave(agent, facts)
         self._prune(facts)
-        return facts.set_key
+        self._on_change(facts.set_key)
 
     def expect(self, namespace: str, name: str, record: AgentRecord) -> None:
         """Counts what is about to be written as if it were written."""
@@ -175,10 +173,10 @@ class Census:
         else:
             self.observe(instance)
 
-    def _enter(self, agent: Key, facts: Facts) -> Key | None:
+    def _enter(self, agent: Key, facts: Facts) -> None:
         before = self._facts.get(agent)
         if before == facts:
-            return None
+            return
         if before is not None:
             self._leave(agent, before)
         self._facts[agent] = facts
@@ -194,7 +192,8 @@ class Census:
             self._stay(agent, facts, tally)
         if before is not None and before[:2] != facts[:2]:
             self._prune(before)
-        return facts.set_key
+            self._on_change(before.set_key)
+        self._on_change(facts.set_key)
 
     def _stay(self, agent: Key, facts: Facts, tally: Tally) -> None:
         tally.states[facts.template, facts.state] += 1

@@ -7,6 +7,7 @@ included, is made anew from the stores at its start and dropped at its end; noth
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from choregos.control.region.placing import Placer
 from choregos.control.region.roster import NODES, Roster, changes_placement
 from choregos.control.region.sets import SETS, SetReconciler
 from choregos.foundation.clock import Clock
+from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
 from choregos.store.directory import Directory
@@ -37,6 +39,8 @@ from choregos.store.port import Fence, RecordLog, Write
 from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType
 from choregos.wire import subjects
+
+log = logging.getLogger(__name__)
 
 FLEET_SCOPE = "fleet"
 LOOP = LoopSettings()
@@ -83,7 +87,12 @@ class RegionController:
 
     async def _lead(self, fence: Fence) -> None:
         """One term; cancelled when it ends."""
-        objects_fence = await announce(self._stores.resources_log, self._stores.directory.region)
+        try:
+            objects_fence = await announce(self._stores.resources_log, self._stores.directory.region)
+        except Temporary as error:
+            log.warning("cannot lead without the fleet's log: %s", error)
+            self._election.resign()
+            return
         fences = RegionFences(objects_fence, fence)
         async with RegionTerm(self._stores, fences, self._clock, self._ids) as term:
             await term.deposed.wait()
@@ -130,7 +139,7 @@ class RegionTerm:
         self._leases = LeaseObserver(stores.log, directory.region, clock)
         objects = FencedObjects(stores.resources, fences.objects, clock, ids)
         needs = NeedsBook(lambda namespace, digest: _spec_of(directory, namespace, digest))
-        self._census = Census(needs.demand)
+        self._census = Census(needs.demand, self._wake_set)
         agents = FencedAgents(directory, stores.writer, fences.agents, self._census, clock)
         roster = Roster(objects, self._census, directory.region, clock)
         placer = Placer(self._census, roster, needs)
@@ -164,21 +173,20 @@ class RegionTerm:
     def _wake_bindings(self) -> None:
         self._bindings.wake(HOMELESS)
 
+    def _wake_set(self, set_key: Key) -> None:
+        self._sets.wake(set_key)
+
     def _agents_changed(self, changes: Sequence[InstanceChange]) -> None:
-        sets: set[Key] = set()
-        freed = False
+        look = False  # whether somebody who needs a node may find one now, or has only now become visible
         for change in changes:
             instance = change.instance
             if change.type is ChangeType.DELETED:
-                set_key = self._census.vanish(instance.namespace, instance.name)
-                freed = True
+                self._census.vanish(instance.namespace, instance.name)
+                look = True
             else:
-                set_key = self._census.observe(instance)
-            if set_key is not None:
-                sets.add(set_key)
-        for set_key in sets:
-            self._sets.wake(set_key)
-        if self._census.refused or (freed and self._census.homeless):
+                self._census.observe(instance)
+                look = look or (change.type is ChangeType.ADDED and not instance.record.node)
+        if self._census.refused or (look and self._census.homeless):
             self._wake_bindings()
 
     def _objects_changed(self, changes: Sequence[Change]) -> None:

@@ -1,0 +1,150 @@
+"""An AgentCluster becomes sets and agents; status rolls up; deletion, ownership and namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from control_world import SimNode, World, agent_set, cluster, controllers, memory_world
+
+from choregos.control.fleet.cluster_status import cluster_status
+from choregos.resources import meta
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with memory_world() as world, controllers(world), SimNode(world, "node-a"):
+        await world.until(lambda: world.condition("agentnodes", "node-a", "Ready") == "True")
+        yield world
+
+
+async def ready(world: World, name: str = "support") -> None:
+    await world.until(
+        lambda: (
+            world.condition("agentclusters", name, "Ready") == "True"
+            and world.condition("agentclusters", name, "Progressing") == "False"
+        )
+    )
+
+
+async def test_a_cluster_becomes_ready_agents_and_says_so(world: World) -> None:
+    await world.create("agentclusters", cluster(conversation=3, knowledge=2))
+    await ready(world)
+    status = world.get("agentclusters", "support")["status"]
+    assert (status["agents"], status["readyAgents"]) == (5, 5)
+    assert status["sets"] == [
+        {"name": "support-conversation", "region": "local", "replicas": 3, "readyReplicas": 3},
+        {"name": "support-knowledge", "region": "local", "replicas": 2, "readyReplicas": 2},
+    ]
+    assert world.message("agentclusters", "support") == "AllAgentsReady: 5 of 5 agents take calls"
+    one = world.agents()["support-conversation-0"]
+    assert one.labels["choregos.dev/cluster"] == "support"
+    assert one.labels["choregos.dev/set"] == "support-conversation"
+
+
+async def test_changes_of_the_manifest_reach_the_sets(world: World) -> None:
+    await world.create("agentclusters", cluster(conversation=3, knowledge=2))
+    await ready(world)
+    await world.change_spec("agentclusters", "support", agents=[{"name": "knowledge", "replicas": 4}])
+    await ready(world)
+    await world.until(lambda: world.get("agentsets", "support-conversation") is None)
+    assert world.ready() == {f"support-knowledge-{ordinal}" for ordinal in range(4)}
+
+
+async def test_a_scaled_set_stays_scaled_until_the_manifest_says_otherwise(world: World) -> None:
+    await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    await world.change_spec("agentsets", "support-knowledge", replicas=3)
+    await world.until(lambda: len(world.ready()) == 3)
+    await world.until(lambda: world.get("agentclusters", "support")["status"]["readyAgents"] == 3)
+    await world.change_spec("agentclusters", "support", agents=[{"name": "knowledge", "replicas": 1}])
+    await world.until(lambda: len(world.agents()) == 1)
+
+
+async def test_a_deleted_cluster_goes_last(world: World) -> None:
+    await world.create("agentclusters", cluster(conversation=3, knowledge=2))
+    await ready(world)
+    order: list[str] = []
+    world.resources.on_change(
+        lambda changes: order.extend(change.resource for change in changes if change.type == "DELETED")
+    )
+    await world.delete("agentclusters", "support")
+    await world.until(lambda: world.get("agentclusters", "support") is None)
+    assert order == ["agentsets", "agentsets", "agentclusters"]
+    assert not world.agents()
+
+
+async def test_a_set_that_is_not_the_clusters_own_is_not_touched(world: World) -> None:
+    await world.create("agentsets", agent_set("support-knowledge", replicas=1))
+    await world.create("agentclusters", cluster(knowledge=2))
+    await world.until(lambda: world.message("agentclusters", "support").startswith("NameTaken"))
+    assert world.get("agentsets", "support-knowledge")["spec"]["replicas"] == 1
+
+
+async def test_a_set_whose_owner_vanished_is_deleted(world: World) -> None:
+    owner = {"apiVersion": "choregos.dev/v1", "kind": "AgentCluster", "name": "ghost", "uid": "gone"}
+    orphan = agent_set("orphan", replicas=1)
+    orphan["metadata"]["ownerReferences"] = [owner]
+    await world.create("agentsets", orphan)
+    await world.until(lambda: world.get("agentsets", "orphan") is None)
+    await world.until(lambda: not world.agents())
+
+
+async def test_one_living_owner_is_enough(world: World) -> None:
+    owner = await world.create("agentnodes", {"metadata": {"name": "owner"}, "spec": {}})
+    owned = agent_set("owned", replicas=1)
+    ghost = {"apiVersion": "choregos.dev/v1", "kind": "AgentCluster", "name": "ghost", "uid": "gone"}
+    alive = {"apiVersion": "choregos.dev/v1", "kind": "AgentNode", "name": "owner", "uid": owner["metadata"]["uid"]}
+    owned["metadata"]["ownerReferences"] = [ghost, alive]
+    await world.create("agentsets", owned)
+    await world.until(lambda: world.get("agentsets", "owned")["metadata"]["ownerReferences"] == [alive])
+    await world.delete("agentnodes", "owner")
+    await world.until(lambda: world.get("agentsets", "owned") is None)
+
+
+async def test_orphaned_sets_stay(world: World) -> None:
+    await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    await world.delete("agentclusters", "support", finalizer="orphan")
+    await world.until(lambda: world.get("agentclusters", "support") is None)
+    await world.pass_time(5)
+    assert "ownerReferences" not in world.get("agentsets", "support-knowledge")["metadata"]
+    assert len(world.ready()) == 2
+
+
+async def test_foreground_deletion_waits_for_dependents(world: World) -> None:
+    await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    await world.delete("agentclusters", "support", finalizer="foregroundDeletion")
+    await world.until(lambda: world.get("agentclusters", "support") is None)
+    assert world.get("agentsets", "support-knowledge") is None
+
+
+async def test_a_deleted_namespace_is_emptied_first(world: World) -> None:
+    namespace = {"metadata": {"name": "default", "finalizers": ["kubernetes"]}, "spec": {}}
+    await world.create("namespaces", namespace)
+    await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    await world.delete("namespaces", "default")
+    await world.until(lambda: world.get("namespaces", "default") is None)
+    assert not world.list("agentclusters")
+    assert not world.list("agentsets")
+    assert not world.agents()
+
+
+def test_a_set_judged_at_an_older_generation_does_not_count_as_ready() -> None:
+    at = {"now_ms": 0, "generation": 1}
+    conditions = meta.set_condition((), "Ready", True, "AllAgentsReady", "3 of 3", **at)
+    conditions = meta.set_condition(conditions, "Progressing", False, "Complete", "", **at)
+    one = {
+        "metadata": {"name": "a-b", "generation": 2},
+        "spec": {"region": "local", "replicas": 5},
+        "status": {"readyReplicas": 3, "conditions": conditions},
+    }
+    owner = {"metadata": {"name": "a", "generation": 7}}
+    status = cluster_status(owner, [one], [], 0)
+    verdicts = {entry["type"]: (entry["status"], entry["message"]) for entry in status["conditions"]}
+    assert verdicts["Ready"] == ("False", "3 of 5 agents take calls; region local has not answered for a-b yet")
+    assert verdicts["Progressing"][0] == "True"
+    one["metadata"]["generation"] = 1
+    assert meta.is_true({"status": cluster_status(owner, [one], [], 0)}, "Ready")

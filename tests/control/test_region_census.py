@@ -1,0 +1,87 @@
+"""The census: whatever happens in whatever order, its figures are those of a count from scratch."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choregos.control.loop import Key
+from choregos.control.region.census import LEAVING, READY, UNREADY, Census, facts_of
+from choregos.store.instance import Group, Instance, Template
+from choregos.wire.instances import AgentRecord, DeletionRecord, Phase, StatusRecord
+
+DEMAND = {"t1": {"cpu": 100, "agents": 1000}, "t2": {"cpu": 250, "agents": 1000}}
+
+
+def make(name: str, uid: str, template: str, node: str, *, leaving: bool, phase: Phase | None, asked: bool) -> Instance:
+    record = AgentRecord(1, f"{name}-uid", "set", uid, template, node, 1, 1, deletion_ms=int(leaving))
+    status = None if phase is None else StatusRecord(1, record.uid, 1, phase, phase is Phase.RUNNING, "", 0, 0)
+    deletion = DeletionRecord(1, record.uid) if asked else None
+    group = Group("local", "set", uid, Template("default", template, {}, 1))
+    return Instance("default", name, record, 1, status, deletion, 1, group)
+
+
+instances = st.builds(
+    make,
+    name=st.sampled_from(["set-0", "set-1", "set-2", "set-3"]),
+    uid=st.sampled_from(["u1", "u2"]),
+    template=st.sampled_from(["t1", "t2"]),
+    node=st.sampled_from(["", "a", "b"]),
+    leaving=st.booleans(),
+    phase=st.sampled_from([None, *Phase]),
+    asked=st.booleans(),
+)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["observe", "expect", "settle"]), instances),
+        st.tuples(st.just("vanish"), instances),
+    ),
+    max_size=30,
+)
+
+
+@given(steps=steps)
+def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instance]]) -> None:
+    woken: list[Key] = []
+    census = Census(lambda _, template: DEMAND[template], woken.append)
+    truth: dict[str, Instance] = {}
+    for verb, one in steps:
+        match verb:
+            case "observe":
+                truth[one.name] = one
+                census.observe(one)
+            case "expect":
+                census.expect(one.namespace, one.name, one.record)
+                census.settle(one.namespace, one.name, truth.get(one.name))
+            case "settle":
+                census.settle(one.namespace, one.name, truth.get(one.name))
+            case "vanish":
+                truth.pop(one.name, None)
+                census.vanish(one.namespace, one.name)
+    key = Key("default", "set")
+    facts = {name: facts_of(one) for name, one in truth.items()}
+    assert set(census.tallies(key)) == {one.set_uid for one in facts.values()}
+    for uid, tally in census.tallies(key).items():
+        mine = {name: one for name, one in facts.items() if one.set_uid == uid}
+        staying = {name: one for name, one in mine.items() if one.state != LEAVING}
+        assert tally.names == set(mine)
+        assert tally.leaving == len(mine) - len(staying)
+        assert tally.states == Counter((one.template, one.state) for one in staying.values())
+        assert tally.nodes == Counter(one.node for one in staying.values() if one.node)
+        assert tally.homeless == {name for name, one in staying.items() if not one.node}
+        assert tally.finished == {name for name, one in mine.items() if one.finished}
+        assert tally.requested == {name for name, one in mine.items() if one.requested}
+        assert tally.failing == {name for name, one in staying.items() if one.failing}
+        counts = tally.counts("t1")
+        assert counts.new_ready == tally.states["t1", READY]
+        assert counts.old_unready == tally.states["t2", UNREADY]
+        assert counts.total == len(staying)
+    needy = {name for name, one in facts.items() if one.state != LEAVING and (not one.node or one.refused)}
+    assert {agent.name for agent in census.homeless} == needy
+    for node in ("a", "b"):
+        bound = [one.template for one in facts.values() if one.node == node]
+        assert census.allocated(node).get("cpu", 0) == sum(DEMAND[template]["cpu"] for template in bound)
+    assert set(census.nodes()) == {one.node for one in facts.values() if one.node}
+    assert bool(woken) or not facts
