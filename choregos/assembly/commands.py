@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 API_PORT_DEFAULT = 7443
+EXAMPLE_DEFAULT = Path("examples/customer-service")
 
 DataDirectoryOption = Annotated[Path | None, Parameter(name="--data-dir", help="Where everything is kept.")]
 
@@ -91,7 +92,7 @@ def node(*, data_dir: DataDirectoryOption = None) -> None:
     run_service("node", directory, lambda config: run_node(directory, config))
 
 
-def demo(example: Path, *, data_dir: DataDirectoryOption = None) -> None:
+def demo(example: Path = EXAMPLE_DEFAULT, /, *, data_dir: DataDirectoryOption = None) -> None:
     """Start a fleet, apply an example, talk to it, tell what happened, and end.
 
     Parameters
