@@ -20,7 +20,8 @@ AGENTS_MAX = 50_000
 """Agents on one node unless declared otherwise: what its directory, its log and its workers were measured with."""
 
 RESERVED_CPU = 100
-RESERVED_MEMORY = 256 * 1024 * 1024 * 1000
+MEBIBYTE = 1024 * 1024
+RESERVED_MEMORY = 256 * MEBIBYTE * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def find_capacity(declared: Mapping[str, int]) -> Capacity:
     """Measures the machine; resources named in `declared` are as it says, reservation included."""
     measured = {
         CPU: cores() * 1000,
-        MEMORY: psutil.virtual_memory().total * 1000,
+        MEMORY: psutil.virtual_memory().total // MEBIBYTE * MEBIBYTE * 1000,
         GPU: count_gpus() * 1000,
         AGENTS: AGENTS_MAX * 1000,
     }
