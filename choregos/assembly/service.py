@@ -68,5 +68,5 @@ def _log_to(directory: DataDirectory, name: str) -> None:
     screen.setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, handlers=[file, screen])
     # One line per HTTP request or frame is nothing a person could read.
-    for noisy in ("httpx", "httpcore", "uvicorn", "nats"):
+    for noisy in ("httpcore", "uvicorn", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

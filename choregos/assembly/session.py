@@ -14,7 +14,6 @@ from choregos.assembly.up import Machine, UpOptions
 async def run_up(options: UpOptions) -> None:
     """Runs the machine until a signal says that it is enough."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     await until_signal(_keep_up(options))
     say("choregos has ended. What was declared is kept: the next `choregos up` takes it up again.")
 

@@ -1,6 +1,7 @@
 """Requests to one API server: TLS with the kubeconfig's certificates, answers as JSON, failures as our errors.
 
-Does not repeat what failed: who asks knows whether that is safe.
+httpcore carries them over a few connections that it keeps. A GET that got no answer is sent once more: the server may
+have closed a kept connection just then. Repeats nothing else: who asks knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import os
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+import httpcore
 import msgspec
 
-from choregos.client.http import Http, Request
 from choregos.client.statuses import error_of_status
 from choregos.foundation.errors import (
     ChoregosError,
@@ -33,6 +36,10 @@ ANSWER_TIMEOUT_S = 60.0
 SILENCE_S_MAX = 150.0
 """A watch that says nothing for so long is given up: servers send a bookmark every minute."""
 
+CONNECTIONS_MAX = 100
+IDLE_MAX = 16
+"""Connections kept for later; more are closed after use."""
+
 Query = Mapping[str, str]
 
 
@@ -45,20 +52,24 @@ class Connection:
 
     def __init__(self, access: ApiAccess) -> None:
         self._server = access.server
-        self._headers = {"User-Agent": "choregos"}
+        self._url = _split(access.server)
+        self._headers = {"Host": self._url.netloc.rpartition("@")[2], "User-Agent": "choregos"}
         if access.token:
             self._headers["Authorization"] = f"Bearer {access.token}"
-        try:
-            self._http = Http(access.server, _tls_context(access), access.server_name)
-        except ValueError as error:
-            raise Invalid(f"{access.server!r} is no address of an API server: {error}") from error
+        self._extensions: dict[str, Any] = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
+        if access.server_name:
+            self._extensions["sni_hostname"] = access.server_name
+        self._pool = httpcore.AsyncConnectionPool(
+            _tls_context(access), max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_MAX
+        )
 
     @property
     def server(self) -> str:
         return self._server
 
     async def close(self) -> None:
-        await self._http.close()
+        """Closes every connection, those in use too."""
+        await self._pool.aclose()
 
     async def request(
         self,
@@ -77,25 +88,19 @@ class Connection:
             ChoregosError: the server's refusal (`statuses.error_of_status`); `Temporary` if it cannot be reached,
                 `DeadlineExceeded` if it does not answer in `timeout_s` seconds.
         """
-        headers = {**self._headers, "Accept": accept}
-        content = None
+        headers = {"Accept": accept}
+        content = b""
         if body is not None:
-            headers["Content-Type"] = content_type
             content = msgspec.json.encode(body)
-        request = Request(method, path, query or {}, headers, content)
-        with self._translated():
-            try:
-                async with (
-                    asyncio.timeout(timeout_s),
-                    self._http.exchange(request, connect_timeout_s=CONNECT_TIMEOUT_S) as exchange,
-                ):
-                    content = await exchange.read()
-            except TimeoutError as error:
-                raise DeadlineExceeded(
-                    f"the API server {self._server} did not answer within {timeout_s:g} s"
-                ) from error
-        if exchange.status >= 400:
-            raise _refusal(exchange.status, content)
+            headers |= {"Content-Type": content_type, "Content-Length": str(len(content))}
+        request = self._request(method, path, query or {}, headers, content)
+        try:
+            async with asyncio.timeout(timeout_s), self._exchange(request) as response:
+                content = await response.aread()
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the API server {self._server} did not answer within {timeout_s:g} s") from error
+        if response.status >= 400:
+            raise _refusal(response.status, content)
         return _decode(content)
 
     async def lines(
@@ -106,43 +111,103 @@ class Connection:
         Args:
             silence_s_max: raise `DeadlineExceeded` when nothing has come for so long; None: wait for ever.
         """
-        request = Request("GET", path, query, {**self._headers, "Accept": accept})
-        with self._translated():
-            async with self._http.exchange(request, connect_timeout_s=CONNECT_TIMEOUT_S) as exchange:
-                if exchange.status >= 400:
-                    raise _refusal(exchange.status, await exchange.read())
-                rest = b""
-                async with contextlib.aclosing(exchange.chunks()) as chunks:
-                    while True:
-                        chunk = await self._next(chunks, silence_s_max)
-                        if chunk is None:
-                            break
-                        *complete, rest = (rest + chunk).split(b"\n")
-                        for line in complete:
-                            yield line
-                if rest:
-                    yield rest
+        request = self._request("GET", path, query, {"Accept": accept})
+        async with self._exchange(request) as response:
+            if response.status >= 400:
+                raise _refusal(response.status, await response.aread())
+            rest = b""
+            chunks = response.aiter_stream()
+            while (chunk := await self._next(chunks, silence_s_max)) is not None:
+                *complete, rest = (rest + chunk).split(b"\n")
+                for line in complete:
+                    yield line
+            if rest:
+                yield rest
 
-    async def _next(self, chunks: AsyncGenerator[bytes, None], silence_s_max: float | None) -> bytes | None:
+    async def _next(self, chunks: AsyncIterator[bytes], silence_s_max: float | None) -> bytes | None:
         try:
             async with asyncio.timeout(silence_s_max):
                 return await anext(chunks, None)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the API server {self._server} fell silent for {silence_s_max:g} s") from error
 
+    def _request(
+        self, method: str, path: str, query: Query, headers: Mapping[str, str], content: bytes = b""
+    ) -> httpcore.Request:
+        target = quote(self._url.path.rstrip("/") + path)
+        if query:
+            target += "?" + urlencode(query)
+        url = httpcore.URL(scheme=self._url.scheme, host=self._url.hostname or "", port=self._url.port, target=target)
+        lines = [(name.encode(), value.encode()) for name, value in {**self._headers, **headers}.items()]
+        return httpcore.Request(method, url, headers=lines, content=content, extensions=self._extensions)
+
+    @asynccontextmanager
+    async def _exchange(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
+        """Sends a request; the context is entered when the answer's status is known. Errors are ours."""
+        with self._translated():
+            response = await self._answer(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    async def _answer(self, request: httpcore.Request) -> httpcore.Response:
+        if request.method == b"GET":
+            with contextlib.suppress(httpcore.ReadError, httpcore.RemoteProtocolError):
+                return await self._pool.handle_async_request(request)
+        try:
+            return await self._pool.handle_async_request(request)
+        except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
+            # A TLS 1.3 server that refuses a certificate may also just close: the handshake is over for the client.
+            raise Temporary(
+                f"the API server {self._server} gave no answer: {_reason(error)}. "
+                "It is ending, or does not take the certificate shown to it."
+            ) from error
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Turns errors of the network into ours."""
         try:
             yield
-        except ssl.SSLError as error:
-            raise _tls_failure(self._server, error) from error
-        except TimeoutError as error:
+        except httpcore.TimeoutException as error:
             raise Temporary(f"the API server {self._server} takes no connections") from error
-        except OSError as error:
-            # asyncio puts the address in `strerror`; the number says what happened.
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            raise Temporary(f"the API server {self._server} cannot be reached: {reason}") from error
+        except (ssl.SSLError, httpcore.ConnectError) as error:
+            refusal = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
+            if refusal is not None:
+                raise _tls_failure(self._server, refusal) from error
+            raise Temporary(f"the API server {self._server} cannot be reached: {_reason(error)}") from error
+        except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+            raise Temporary(f"the API server {self._server} broke off its answer: {_reason(error)}") from error
+        except httpcore.LocalProtocolError as error:
+            raise Invalid(f"the request cannot be sent: {error}") from error
+
+
+def _split(server: str) -> SplitResult:
+    try:
+        url = urlsplit(server)
+        usable = url.scheme in ("http", "https") and url.hostname and server.isascii() and url.port != 0
+    except ValueError as error:
+        raise Invalid(f"{server!r} is no address of an API server: {error}") from error
+    if not usable:
+        raise Invalid(f"{server!r} is no address of an API server: one such as https://127.0.0.1:7443 was expected")
+    return url
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was made of: httpcore hands on the first cause as the argument."""
+    while error is not None:
+        yield error
+        inner = error.args[0] if error.args else None
+        error = inner if isinstance(inner, BaseException) else error.__cause__
+
+
+def _reason(error: BaseException) -> str:
+    causes = list(_causes(error))
+    system = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    if system is not None and system.errno is not None:
+        # asyncio puts the address in `strerror`; the number says what happened, unless it is one of name resolution.
+        return (os.strerror(system.errno) if system.errno > 0 else str(system.strerror)).lower()
+    return str(causes[-1]).rstrip(".") or "the connection was closed"
 
 
 def _tls_context(access: ApiAccess) -> ssl.SSLContext | None:
@@ -150,7 +215,6 @@ def _tls_context(access: ApiAccess) -> ssl.SSLContext | None:
         return None
     try:
         context = ssl.create_default_context(cadata=access.authority_pem.decode() or None)
-        context.set_alpn_protocols(["http/1.1"])
         if access.certificate_pem:
             # OpenSSL reads certificates of its own from files only; this one is private and gone at once.
             with tempfile.NamedTemporaryFile(suffix=".pem") as file:

@@ -10,7 +10,7 @@ import pytest
 HEAVY = (
     "pydantic",
     "nats",
-    "httpx",
+    "httpcore",
     "starlette",
     "uvicorn",
     "rich",
