@@ -19,7 +19,6 @@ from typing import Any
 import yaml
 
 from choregos.foundation.errors import Invalid, NotFound
-from choregos.resources.meta import BASE_PATH_ANNOTATION
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
@@ -66,7 +65,7 @@ class Manifest:
 def load_manifests(sources: Sequence[str]) -> list[Manifest]:
     """The objects of files, folders (their `*.yaml`, `*.yml`, `*.json`, by name) and `-`, in that order.
 
-    `kind: List` is taken apart. A relative `runtime.path` is one relative to the manifest's folder.
+    `kind: List` is taken apart.
 
     Raises:
         NotFound: a source does not exist.
@@ -78,15 +77,15 @@ def load_manifests(sources: Sequence[str]) -> list[Manifest]:
     return manifests
 
 
-def parse_manifests(text: str | bytes, file: str, folder: Path) -> Iterator[Manifest]:
-    """The objects of one text; `folder` is what relative paths in it are relative to."""
+def parse_manifests(text: str | bytes, file: str) -> Iterator[Manifest]:
+    """The objects of one text; `file` is what it is called in messages."""
     try:
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
             content = loader.construct_document(node)
             if node is not None and content is not None:
-                yield from _objects(content, node, file, folder)
+                yield from _objects(content, node, file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}" if mark else file
@@ -97,7 +96,7 @@ def parse_manifests(text: str | bytes, file: str, folder: Path) -> Iterator[Mani
 
 def _load_source(source: str) -> Iterator[Manifest]:
     if source == STANDARD_INPUT:
-        yield from parse_manifests(sys.stdin.buffer.read(), "standard input", Path.cwd())
+        yield from parse_manifests(sys.stdin.buffer.read(), "standard input")
         return
     path = Path(source)
     if not path.exists():
@@ -110,18 +109,17 @@ def _load_source(source: str) -> Iterator[Manifest]:
             text = file.read_bytes()
         except OSError as error:
             raise Invalid(f"{file} cannot be read: {error.strerror}") from error
-        yield from parse_manifests(text, str(file), file.resolve().parent)
+        yield from parse_manifests(text, str(file))
 
 
-def _objects(content: Any, node: yaml.Node, file: str, folder: Path) -> Iterator[Manifest]:
+def _objects(content: Any, node: yaml.Node, file: str) -> Iterator[Manifest]:
     line = node.start_mark.line + 1
     if isinstance(content, dict) and content.get("kind") == "List" and isinstance(content.get("items"), list):
         items = next(value for key, value in node.value if key.value == "items")
         for item, item_node in zip(content["items"], items.value, strict=True):
-            yield from _objects(item, item_node, file, folder)
+            yield from _objects(item, item_node, file)
         return
     _require_object(content, f"{file}:{line}")
-    _anchor_paths(content, folder)
     yield Manifest(content, file, line, node)
 
 
@@ -136,26 +134,6 @@ def _require_object(content: Any, where: str) -> None:
     metadata = content.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise Invalid(f"{where}: metadata.name is missing")
-
-
-def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
-    """Says what relative paths are relative to, as the server cannot know: by the annotation on an AgentCluster."""
-    spec = content.get("spec")
-    if not isinstance(spec, dict):
-        return
-    if content["kind"] == "AgentCluster":
-        if any(_relative(entry) for entry in spec.get("agents") or ()):
-            annotations = content["metadata"].get("annotations") or {}
-            content["metadata"]["annotations"] = {BASE_PATH_ANNOTATION: str(folder), **annotations}
-    elif content["kind"] == "AgentSet" and _relative(spec.get("template")):
-        runtime = spec["template"]["runtime"]
-        runtime["path"] = str((folder / runtime["path"]).resolve())
-
-
-def _relative(template: Any) -> bool:
-    runtime = template.get("runtime") if isinstance(template, dict) else None
-    path = runtime.get("path") if isinstance(runtime, dict) else None
-    return isinstance(path, str) and bool(path) and not Path(path).is_absolute()
 
 
 class _Loader(yaml.CSafeLoader):

@@ -6,7 +6,6 @@ object that `validation.validate` has returned.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.meta import (
     AGENTS_FINALIZER,
     API_VERSION,
-    BASE_PATH_ANNOTATION,
     CLUSTER_LABEL,
     DECLARED_REPLICAS_ANNOTATION,
     DEFAULT_NAMESPACE,
@@ -143,10 +141,6 @@ def _template(cluster: ReadOnlyObject, entry: Mapping[str, Any]) -> dict[str, An
         CLUSTER_LABEL: cluster["metadata"]["name"],
         TEMPLATE_LABEL: entry["name"],
     }
-    folder = (cluster["metadata"].get("annotations") or {}).get(BASE_PATH_ANNOTATION)
-    runtime = entry.get("runtime") or {}
-    if folder and runtime.get("path"):
-        template["runtime"] = {**runtime, "path": posixpath.normpath(posixpath.join(folder, runtime["path"]))}
     return template
 
 

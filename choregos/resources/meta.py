@@ -25,9 +25,6 @@ TEMPLATE_LABEL = f"{GROUP}/template"
 SET_LABEL = f"{GROUP}/set"
 REGION_LABEL = f"{GROUP}/region"
 
-BASE_PATH_ANNOTATION = f"{GROUP}/base-path"
-"""On an AgentCluster: the absolute directory to which `runtime.path` is relative; set by the client that applied it."""
-
 DECLARED_REPLICAS_ANNOTATION = f"{GROUP}/declared-replicas"
 """On an AgentSet: the count its cluster last declared. While that stays, `kubectl scale` of the set stays too."""
 

@@ -31,8 +31,7 @@ def test_apply_says_what_it_did(choregos: Choregos, server: SyncClient, manifest
     assert choregos("apply", "-f", manifest()).out == "agentcluster.choregos.dev/support created\n"
     assert choregos("apply", "-f", manifest()).out == "agentcluster.choregos.dev/support unchanged\n"
     assert choregos("apply", "-f", manifest(replicas=5)).out == "agentcluster.choregos.dev/support configured\n"
-    annotations = server.get("ac", "support")["metadata"]["annotations"]
-    assert Path(annotations["choregos.dev/base-path"]) == Path(manifest()).parent
+    assert server.get("ac", "support")["spec"]["agents"][0]["runtime"]["path"] == "."
 
 
 def test_a_dry_run_says_so_and_changes_nothing(choregos: Choregos, server: SyncClient, manifest: Write) -> None:

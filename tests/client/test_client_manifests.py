@@ -21,7 +21,7 @@ SCALARS = [
 
 
 def parse(text: str) -> list[Manifest]:
-    return list(parse_manifests(text, "f.yaml", Path("/manifests")))
+    return list(parse_manifests(text, "f.yaml"))
 
 
 @pytest.mark.real
@@ -77,34 +77,11 @@ def test_the_line_of_a_field() -> None:
     assert manifest.line_of("nothing") == 1
 
 
-def cluster(path: str, annotations: str = "") -> str:
-    return (
-        f"apiVersion: choregos.dev/v1\nkind: AgentCluster\nmetadata: {{name: c{annotations}}}\n"
-        f"spec: {{agents: [{{name: a, runtime: {{python: 'm:C', path: {path}}}}}]}}"
-    )
-
-
-def test_a_relative_path_is_one_beside_the_manifest() -> None:
-    [manifest] = parse(cluster("agents"))
-    assert manifest.content["metadata"]["annotations"] == {"choregos.dev/base-path": "/manifests"}
-    assert manifest.content["spec"]["agents"][0]["runtime"]["path"] == "agents"
-
-
-def test_an_absolute_path_needs_no_folder() -> None:
-    assert "annotations" not in parse(cluster("/agents"))[0].content["metadata"]
-
-
-def test_a_folder_that_is_given_stays() -> None:
-    text = cluster("agents", ", annotations: {choregos.dev/base-path: /elsewhere}")
-    assert parse(text)[0].content["metadata"]["annotations"] == {"choregos.dev/base-path": "/elsewhere"}
-
-
-def test_a_path_of_a_set_is_made_absolute() -> None:
-    [manifest] = parse(
-        "apiVersion: choregos.dev/v1\nkind: AgentSet\nmetadata: {name: s}\n"
-        "spec: {template: {name: a, runtime: {python: 'm:C', path: ../x}}}"
-    )
-    assert manifest.content["spec"]["template"]["runtime"]["path"] == "/x"
+def test_paths_are_sent_as_they_are_written() -> None:
+    text = "apiVersion: v1\nkind: AgentCluster\nmetadata: {name: c}\nspec: {agents: [{name: a, runtime: {path: ../x}}]}"
+    [manifest] = parse(text)
+    assert manifest.content["metadata"] == {"name": "c"}
+    assert manifest.content["spec"]["agents"][0]["runtime"] == {"path": "../x"}
 
 
 def test_folders_are_read_in_order_of_names(tmp_path: Path) -> None:

@@ -117,10 +117,10 @@ def test_a_type_that_is_declared_is_found_before_any_rule() -> None:
     assert agent_type("movies", {"movie": {}}) == "movie"
 
 
-def test_a_relative_code_path_is_resolved_with_the_manifests_folder() -> None:
+def test_a_code_path_stays_as_it_is() -> None:
     text = "agents: [{name: a, runtime: {python: 'm:C', path: ../code}}, {name: b, runtime: {python: 'm:C', path: /x}}]"
-    sets = agent_sets(cluster(text, **{"choregos.dev/base-path": "/srv/manifests"}))
-    assert [each["spec"]["template"]["runtime"]["path"] for each in sets] == ["/srv/code", "/x"]
+    sets = agent_sets(cluster(text))
+    assert [each["spec"]["template"]["runtime"]["path"] for each in sets] == ["../code", "/x"]
 
 
 def stored(text: str) -> dict[str, Any]:

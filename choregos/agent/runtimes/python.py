@@ -1,7 +1,8 @@
 """Agents that are Python classes: finds the class a template names, and makes instances of it.
 
-A worker imports a module once and keeps it. So that a changed file never runs half old and half new, `stale` tells
-when a module under the template's paths is older here than on disk; such a template is for a fresh worker.
+A relative directory is relative to the working directory of the process at its start: a node's, which its workers
+inherit. A worker imports a module once and keeps it. So that a changed file never runs half old and half new, `stale`
+tells when a module under the template's paths is older here than on disk; such a template is for a fresh worker.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class PythonRuntime:
     """The classes of one worker process. `load` may run in a thread other than the event loop's."""
 
     def __init__(self) -> None:
+        # Taken now: an agent may change it.
+        self._directory = Path.cwd()
         # File of an imported module of an author's directory → its modification time when it was imported.
         self._imported: dict[str, int] = {}
 
@@ -51,39 +54,55 @@ class PythonRuntime:
         Raises:
             CannotLoad: with the traceback, if the author's module raised.
         """
-        for path in reversed(template.paths):
+        paths = self._absolute(template.paths)
+        for path in reversed(paths):
+            _require_directory(path)
             if path not in sys.path:
                 sys.path.insert(0, path)
         importlib.invalidate_caches()
-        target = _import_entry_point(template.entry_point) if template.entry_point else _import_named(template)
+        target = (
+            _import_entry_point(template.entry_point) if template.entry_point else _import_named(template.python, paths)
+        )
         try:
             capabilities = tuple(describe(target))
         except TypeError as error:
             raise CannotLoad(str(error)) from error
         finally:
-            self._remember(template.paths)
+            self._remember(paths)
         return PythonCode(target, capabilities)
 
     def stale(self, template: Template) -> str:
         """The file under the template's paths that changed since it was imported here, empty if there is none."""
+        paths = self._absolute(template.paths)
         for file, modified in self._imported.items():
-            if file.startswith(template.paths) and _modified(file) != modified:
+            if file.startswith(paths) and _modified(file) != modified:
                 return file
         return ""
+
+    def _absolute(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(self._directory / path) for path in paths)
 
     def _remember(self, paths: tuple[str, ...]) -> None:
         for file in _imported_files(paths):
             self._imported.setdefault(file, _modified(file))
 
 
-def _import_named(template: Template) -> type[Agent]:
-    module_name, _, class_name = template.python.partition(":")
+def _require_directory(path: str) -> None:
+    if not Path(path).exists():
+        raise CannotLoad(
+            f"runtime.path: there is no directory {path} on this node; a relative path is relative to the directory in "
+            "which `choregos up` was started: start it in the right one, or give an absolute path"
+        )
+
+
+def _import_named(python: str, paths: tuple[str, ...]) -> type[Agent]:
+    module_name, _, class_name = python.partition(":")
     if not module_name or not class_name:
-        raise CannotLoad(f"runtime.python must be `module:Class`, not {template.python!r}")
+        raise CannotLoad(f"runtime.python must be `module:Class`, not {python!r}")
     try:
         module = importlib.import_module(module_name)
     except BaseException as error:
-        raise CannotLoad(_why_not_imported(error, module_name, template.paths)) from error
+        raise CannotLoad(_why_not_imported(error, module_name, paths)) from error
     try:
         found: type[Agent] = functools.reduce(getattr, class_name.split("."), module)  # type: ignore[assignment]
     except AttributeError as error:

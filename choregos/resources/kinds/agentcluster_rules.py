@@ -13,7 +13,6 @@ from choregos.foundation.errors import FieldError
 from choregos.resources import expansion, names, percent, quantity
 from choregos.resources.kind import ReadOnlyObject
 from choregos.resources.kinds.template_rules import mapping, named_entries, strategy_faults, template_faults
-from choregos.resources.meta import BASE_PATH_ANNOTATION
 
 FORBIDDEN, REQUIRED, DUPLICATE, INVALID = (
     "FieldValueForbidden",
@@ -140,14 +139,8 @@ def advice(obj: ReadOnlyObject) -> Iterator[str]:
     yield from _unused_types(spec)
     if (spec.get("auto_scaling") or {}).get("enabled"):
         yield "spec.auto_scaling: stored; nothing scales by it in this version"
-    based = BASE_PATH_ANNOTATION in (obj["metadata"].get("annotations") or {})
     for index, entry in enumerate(spec.get("agents") or ()):
-        path = f"spec.agents[{index}]"
-        code = (entry.get("runtime") or {}).get("path", "/")
-        if not code.startswith("/") and not based:
-            remedy = "give an absolute path, or apply the manifest with `choregos apply`"
-            yield f"{path}.runtime.path: {code!r} is relative and the server does not know to what; {remedy}"
-        yield from _memory_advice(entry["resources"], f"{path}.resources.memory")
+        yield from _memory_advice(entry["resources"], f"spec.agents[{index}].resources.memory")
     for type_name, resources in (spec.get("resource_management") or {}).items():
         yield from _memory_advice(resources, f"spec.resource_management.{type_name}.memory")
 

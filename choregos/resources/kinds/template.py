@@ -48,8 +48,8 @@ class Runtime(Part):
     python: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*$")
     """A Python class as `module:Class`, for example `support_agents.conversation:Conversation`."""
     path: str | None = Field(default=None, min_length=1)
-    """Directory put first on the import path. A relative one is relative to the manifest's folder, which
-    `choregos apply` makes absolute; kubectl does not, so give it an absolute path."""
+    """Directory on the agent's node that is put first on the import path. A relative one is relative to the directory
+    in which `choregos up` was started."""
 
 
 class Probe(Part):
