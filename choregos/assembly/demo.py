@@ -137,9 +137,10 @@ async def _converse(console: Console, client: Client, script: Script) -> None:
         reply = answer.result
         console.print(f"   [bold]{answer.agent}[/]  {reply['text']}", highlight=False)
         for step in reply["consulted"]:
-            console.print(f"      {step['duration_ms']:9.1f} ms  {step['what']}: {step['found']}", style="dim")
-        handed = "  → handed over to a person" if reply["handed_over"] else ""
-        console.print(f"      {answer.duration_ms:9.1f} ms  in all{handed}", style="dim")
+            told = f"{step['who']} ({step['what']}): {step['found']}"
+            console.print(f"   {step['duration_ms']:9.1f} ms  {told}", style="dim", highlight=False, soft_wrap=True)
+        handed = ", and handed over to a person" if reply["handed_over"] else ""
+        console.print(f"   {answer.duration_ms:9.1f} ms  in all{handed}", style="dim", highlight=False)
         turns += [{"role": "customer", "text": message}, {"role": "agent", "text": reply["text"]}]
 
 

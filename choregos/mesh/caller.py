@@ -24,7 +24,7 @@ from choregos.foundation.errors import (
     Unavailable,
 )
 from choregos.mesh.route_cache import Resolve, RouteCache
-from choregos.mesh.routes import Target, choose
+from choregos.mesh.routes import Answer, Target, choose
 from choregos.mesh.tallies import Tallies
 from choregos.messaging.calls import Find
 from choregos.messaging.invocation import Callee, Invoker, inherited_deadline
@@ -65,18 +65,6 @@ class _Order(NamedTuple):
     caller: str
 
 
-class Answer(NamedTuple):
-    """What a call returned.
-
-    Attributes:
-        result: as builtin types.
-        agent: name of the agent that answered.
-    """
-
-    result: Any
-    agent: str
-
-
 class _Moved(Unavailable):
     """The agent is not where it was thought to be."""
 
@@ -107,7 +95,7 @@ class Caller:
         self._routes = RouteCache(resolve)
         self._tallies = Tallies()
 
-    async def call(
+    async def ask(
         self,
         target: Target,
         method: str = "",
@@ -115,8 +103,8 @@ class Caller:
         *,
         timeout_s: float | None = None,
         caller: str = "",
-    ) -> Any:
-        """The result, as builtin types.
+    ) -> Answer:
+        """What the method returned, and who answered.
 
         Args:
             method: empty for the only method of the target's capability.
@@ -129,18 +117,6 @@ class Caller:
             HandlerFailed, CallCancelled: it began and did not return.
             DeadlineExceeded: it may have begun.
         """
-        return (await self.ask(target, method, arguments, timeout_s=timeout_s, caller=caller)).result
-
-    async def ask(
-        self,
-        target: Target,
-        method: str = "",
-        arguments: Mapping[str, Any] = _NO_ARGUMENTS,
-        *,
-        timeout_s: float | None = None,
-        caller: str = "",
-    ) -> Answer:
-        """As `call`, for those who want to know too who answered."""
         order = _Order(target, method, encode_arguments(arguments), self._ends_at(timeout_s), caller)
         avoid: Candidate | None = None
         refusal: CallError | None = None
@@ -157,6 +133,18 @@ class Caller:
                 self._routes.forget(target)
         assert refusal is not None
         raise refusal
+
+    async def call(
+        self,
+        target: Target,
+        method: str = "",
+        arguments: Mapping[str, Any] = _NO_ARGUMENTS,
+        *,
+        timeout_s: float | None = None,
+        caller: str = "",
+    ) -> Any:
+        """As `ask`, for those who want the result alone."""
+        return (await self.ask(target, method, arguments, timeout_s=timeout_s, caller=caller)).result
 
     def take_stats(self) -> tuple[CallStats, ...]:
         """What was seen of every agent called since the last time; for `Statistics.observe`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,18 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         what = f"agent {self.agent}" if self.agent else f"capability {self.capability}"
         return f"{what} in {self.namespace}" + (f" with {self.selector}" if self.selector else "")
+
+
+class Answer(NamedTuple):
+    """What a call returned.
+
+    Attributes:
+        result: as builtin types.
+        agent: name of the agent that answered.
+    """
+
+    result: Any
+    agent: str
 
 
 class Score:

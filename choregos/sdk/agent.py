@@ -7,10 +7,10 @@ call and `on_stop` once after its last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from choregos.mesh.routes import Target
+from choregos.mesh.routes import Answer, Target
 from choregos.sdk.context import AgentContext
 from choregos.sdk.log import AgentLog
 
@@ -85,15 +85,38 @@ class Agent:
         Raises:
             choregos.foundation.errors.CallError: one subclass per way to fail.
         """
-        if bool(agent) == bool(capability):
-            raise TypeError("name either the agent or the capability to call")
-        context = self._context
-        if arguments:
-            named = {**arguments, **named}
-        target = Target(context.namespace, agent, capability, selector)
-        return await context.call(
-            target, method, named, timeout_s=timeout_s, caller=f"{context.namespace}/{context.name}"
-        )
+        named = {**arguments, **named} if arguments else named
+        target = _target(self._context, agent, capability, selector)
+        return (await _ask(self._context, target, method, named, timeout_s)).result
+
+    async def call_detailed(
+        self,
+        *,
+        agent: str = "",
+        capability: str = "",
+        method: str = "",
+        selector: str = "",
+        timeout_s: float | None = None,
+        arguments: Mapping[str, Any] = _NOTHING,
+    ) -> Answer:
+        """As `call`, for those who want to know too which agent answered: `.result` and `.agent`."""
+        target = _target(self._context, agent, capability, selector)
+        return await _ask(self._context, target, method, arguments, timeout_s)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.namespace}/{self.name}>"
+
+
+# Functions, so that no method of an author's class can come between.
+
+
+def _target(context: AgentContext, agent: str, capability: str, selector: str) -> Target:
+    if bool(agent) == bool(capability):
+        raise TypeError("name either the agent or the capability to call")
+    return Target(context.namespace, agent, capability, selector)
+
+
+def _ask(
+    context: AgentContext, target: Target, method: str, arguments: Mapping[str, Any], timeout_s: float | None
+) -> Awaitable[Answer]:
+    return context.ask(target, method, arguments, timeout_s=timeout_s, caller=f"{context.namespace}/{context.name}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from choregos.mesh.routes import Target
+from choregos.mesh.routes import Answer, Target
 
 
-class Call(Protocol):
-    """`choregos.mesh.caller.Caller.call` is one."""
+class Ask(Protocol):
+    """`choregos.mesh.caller.Caller.ask` is one."""
 
     async def __call__(
         self,
@@ -20,12 +20,12 @@ class Call(Protocol):
         *,
         timeout_s: float | None = None,
         caller: str = "",
-    ) -> Any: ...
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """Of one agent; what its neighbours share (call, labels, env) should be the same objects.
+    """Of one agent; what its neighbours share (ask, labels, env) should be the same objects.
 
     Attributes:
         labels: of the template.
@@ -36,7 +36,7 @@ class AgentContext:
     namespace: str
     name: str
     uid: str
-    call: Call
+    ask: Ask
     labels: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)

@@ -108,7 +108,7 @@ class AgentHarness:
         # A copy by way of JSON: what a manifest could not carry fails here too, and nothing is shared with the test.
         own_settings = msgspec.json.decode(msgspec.json.encode(settings))
         context = AgentContext(
-            self.namespace, name, self._ids.uid(), self._inside.call, dict(labels), own_settings, dict(env)
+            self.namespace, name, self._ids.uid(), self._inside.ask, dict(labels), own_settings, dict(env)
         )
         bound = bind(agent_class, context)
         await bound.start()

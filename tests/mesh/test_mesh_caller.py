@@ -83,7 +83,7 @@ class Host:
         self.server = CallServer(MemoryCallTransport(world.bus, world.deadlines), self.agents.get, self.invoker)
 
     def add(self, name: str, uid: str, caller: Caller) -> Echo:
-        bound = bind(Echo, AgentContext("default", name, uid, caller.call))
+        bound = bind(Echo, AgentContext("default", name, uid, caller.ask))
         self.agents[name] = bound
         assert isinstance(bound.agent, Echo)
         return bound.agent

@@ -115,7 +115,7 @@ class WorkerMain:
             configure.namespace,
             floor=self._floor,
             invoker=self._invoker,
-            call=self._caller.call,
+            ask=self._caller.ask,
             send=self._link.send,
             expect=self._watchdog.expect,
         )

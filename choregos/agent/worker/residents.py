@@ -24,7 +24,7 @@ from choregos.foundation.tasks import Tasks
 from choregos.messaging.invocation import Invoker
 from choregos.messaging.tracebacks import format_traceback
 from choregos.sdk.binding import bind, run_hook
-from choregos.sdk.context import AgentContext, Call
+from choregos.sdk.context import AgentContext, Ask
 from choregos.wire.worker import (
     Blocked,
     Failed,
@@ -53,7 +53,7 @@ class Residents:
     """All agents of the process, which has one namespace.
 
     Args:
-        call: what agents call others with.
+        ask: what agents call others with.
         send: takes frames for the node.
         expect: told the block timeout of every template that comes.
     """
@@ -64,14 +64,14 @@ class Residents:
         *,
         floor: Floor,
         invoker: Invoker,
-        call: Call,
+        ask: Ask,
         send: Callable[[Any], None],
         expect: Callable[[float], None],
     ) -> None:
         self._namespace = namespace
         self._floor = floor
         self._invoker = invoker
-        self._call = call
+        self._ask = ask
         self._send = send
         self._expect = expect
         self._runtime = PythonRuntime()
@@ -159,7 +159,7 @@ class Residents:
         """Runs the author's `__init__`; False if it failed."""
         shared = resident.shared
         context = AgentContext(
-            self._namespace, resident.name, resident.uid, self._call, shared.labels, shared.settings, shared.env
+            self._namespace, resident.name, resident.uid, self._ask, shared.labels, shared.settings, shared.env
         )
         outer = self._floor.enter(resident)
         try:

@@ -79,15 +79,16 @@ class Conversation(Agent):
 
     async def _search(self, message: str) -> tuple[list[Passage], Consulted]:
         started = time.perf_counter()
-        found = await self.call(capability="knowledge.search", query=message, limit=3)
-        passages = msgspec.convert(found, list[Passage])
+        answer = await self.call_detailed(capability="knowledge.search", arguments={"query": message, "limit": 3})
+        passages = msgspec.convert(answer.result, list[Passage])
         titles = ", ".join(f"{passage.article} ({passage.score:.1f})" for passage in passages) or "no article"
-        return passages, Consulted("knowledge.search", titles, _since_ms(started))
+        return passages, Consulted("knowledge.search", answer.agent, titles, _since_ms(started))
 
     async def _classify(self, message: str) -> tuple[Assessment, Consulted]:
         started = time.perf_counter()
-        assessment = msgspec.convert(await self.call(capability="escalation.classify", message=message), Assessment)
-        return assessment, Consulted("escalation.classify", assessment.reason, _since_ms(started))
+        answer = await self.call_detailed(capability="escalation.classify", arguments={"message": message})
+        assessment = msgspec.convert(answer.result, Assessment)
+        return assessment, Consulted("escalation.classify", answer.agent, assessment.reason, _since_ms(started))
 
     async def _write(
         self, message: str, conversation: Sequence[Turn], passages: Sequence[Passage], assessment: Assessment
@@ -97,7 +98,7 @@ class Conversation(Agent):
         grammar = answer_grammar(article, assessment.sentiment) if self._grounded else None
         completion = await _in_model_thread(self._complete, chat(article, conversation, message), grammar, TOKENS_MAX)
         found = f"{completion.tokens} tokens after {completion.prompt_tokens} of prompt"
-        return completion.text, Consulted("language model", found, _since_ms(started))
+        return completion.text, Consulted("language model", self.name, found, _since_ms(started))
 
     def _complete(self, messages: list[dict[str, str]], grammar: str | None, tokens_max: int) -> Completion:
         return self._model.complete(messages, grammar=grammar, tokens_max=tokens_max)

@@ -56,11 +56,13 @@ class Consulted:
 
     Attributes:
         what: a capability, or `language model`.
+        who: the agent that answered.
         found: what it answered, in a few words.
         duration_ms: how long it took, as seen by the one who asked.
     """
 
     what: str
+    who: str
     found: str
     duration_ms: float
 
