@@ -30,7 +30,8 @@ _FIELD_ERRORS_MAX = 200
 class Validated:
     """
     Attributes:
-        object: defaults filled, quantities canonical, unknown fields and nulls left out. Shares nothing with the input.
+        object: defaults filled (in an AgentCluster not inside of lists), quantities canonical, unknown fields and nulls
+            left out. Shares nothing with the input.
         warnings: for the person, in the manifest's terms.
         unknown_fields: paths of what the kind does not know.
     """

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from choregos.foundation.errors import Invalid
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
+from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.registry import KINDS
 from choregos.resources.validation import dotted, validate
 
@@ -98,28 +99,42 @@ def test_a_complete_template_is_accepted_and_kept() -> None:
     valid = validate(AGENTCLUSTER, cluster({**template, "replicas": 3, "strategy": {"maxSurge": 1}}))
     stored = valid.object["spec"]["agents"][0]
     assert stored["settings"] == template["settings"]
-    assert stored["strategy"] == {"maxSurge": 1, "maxUnavailable": "25%"}
-    assert stored["probes"]["readiness"]["periodSeconds"] == 10
+    assert stored["strategy"] == {"maxSurge": 1}
     assert stored["probes"]["liveness"]["timeoutSeconds"] == 0.5
     assert stored["terminationGracePeriodSeconds"] == 0
 
 
 def test_defaults_are_filled_and_quantities_canonical() -> None:
-    agent = {"name": "a", "resources": {"cpu": 1.5, "memory": "1024Mi"}}
-    valid = validate(AGENTCLUSTER, cluster(agent, {"name": "b"}))
-    first, second = valid.object["spec"]["agents"]
-    assert first["resources"] == {"cpu": "1500m", "memory": "1Gi", "gpu": "0"}
-    assert second == {
-        "name": "b",
-        "replicas": 1,
-        "resources": {"cpu": "10m", "memory": "16Mi", "gpu": "0"},
+    template = {"name": "a", "resources": {"cpu": 1.5, "memory": "1024Mi"}}
+    valid = validate(AGENTSET, {"metadata": {"name": "s"}, "spec": {"template": template}})
+    assert valid.object["spec"]["template"] == {
+        "name": "a",
+        "resources": {"cpu": "1500m", "memory": "1Gi", "gpu": "0"},
         "isolation": "shared",
         "startTimeoutSeconds": 60,
         "blockTimeoutSeconds": 10,
         "terminationGracePeriodSeconds": 30,
-        "strategy": {"maxSurge": "25%", "maxUnavailable": "25%"},
     }
-    assert valid.object["status"]["readyAgents"] == 0
+    assert valid.object["spec"]["strategy"] == {"maxSurge": "25%", "maxUnavailable": "25%"}
+    assert valid.object["status"]["readyReplicas"] == 0
+
+
+def test_entries_of_a_clusters_lists_are_stored_as_they_are_written() -> None:
+    agents = [
+        {"name": "a", "resources": {"cpu": 1.5}, "labels": None},
+        {"name": "b", "probes": {"liveness": {"method": "m"}}},
+    ]
+    levels = [{"name": "fleet", "scope": "global"}]
+    regions = [{"name": "us"}]
+    written = cluster(*agents, orchestrator={"type": "hierarchical", "levels": levels})
+    found = validate(AGENTCLUSTER, written).object
+    assert found["spec"]["agents"] == [{"name": "a", "resources": {"cpu": "1500m"}}, agents[1]]
+    assert found["spec"]["orchestrator"]["levels"] == levels
+    assert found["status"]["readyAgents"] == 0
+    second = {"metadata": {"name": "c"}, "spec": {"regions": regions, "resource_management": {"a": {"cpu": "1"}}}}
+    spec = validate(AGENTCLUSTER, second).object["spec"]
+    assert spec["regions"] == regions
+    assert spec["resource_management"] == {"a": {"cpu": "1", "memory": "16Mi", "gpu": "0"}}
 
 
 FAULTY = """

@@ -3,6 +3,8 @@
 Shape one lists templates in `spec.agents`, each with its count. Shape two counts agent types per region
 (`spec.regions[].agent_distribution`) and gives their needs in `spec.resource_management`; its field names are
 snake_case because the published manifests are. `expansion` turns either into AgentSets.
+
+Entries of lists are stored as they were written; their defaults are filled in where they are used, in the AgentSets.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from choregos.resources.columns import AGE, NAME, condition_message, condition_r
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
 from choregos.resources.kinds.agentcluster_rules import advice, rules
 from choregos.resources.kinds.parts import (
+    AsWritten,
     Condition,
     Count,
     Part,
@@ -45,7 +48,7 @@ class Orchestrator(Part):
 
     type: Literal["hierarchical"]
     """Only `hierarchical` so far: each level looks after the next."""
-    levels: list[Level] = Field(default_factory=list, max_length=16)
+    levels: Annotated[list[Level], AsWritten] = Field(default_factory=list, max_length=16)
     """Levels, from the top."""
 
 
@@ -90,12 +93,12 @@ class AgentClusterSpec(Part):
 
     orchestrator: Orchestrator | None = None
     """The levels of control over the agents."""
-    agents: list[ClusterTemplate] | None = Field(default=None, max_length=1000)
+    agents: Annotated[list[ClusterTemplate] | None, AsWritten] = Field(default=None, max_length=1000)
     """Agent templates with a count each (first shape)."""
     replicas: Replicas | None = None
     """Agents in all (second shape). Without `regions` they are shared out evenly among the types of
     `resource_management`; with `regions` the distributions count, and this is what they should add up to."""
-    regions: list[RegionShare] | None = Field(default=None, max_length=256)
+    regions: Annotated[list[RegionShare] | None, AsWritten] = Field(default=None, max_length=256)
     """Agents per region and type (second shape)."""
     auto_scaling: Annotated[AutoScaling | None, Field(alias="auto_scaling")] = None
     """How the number of agents follows the load (second shape)."""

@@ -140,7 +140,7 @@ def advice(obj: ReadOnlyObject) -> Iterator[str]:
     if (spec.get("auto_scaling") or {}).get("enabled"):
         yield "spec.auto_scaling: stored; nothing scales by it in this version"
     for index, entry in enumerate(spec.get("agents") or ()):
-        yield from _memory_advice(entry["resources"], f"spec.agents[{index}].resources.memory")
+        yield from _memory_advice(entry.get("resources") or {}, f"spec.agents[{index}].resources.memory")
     for type_name, resources in (spec.get("resource_management") or {}).items():
         yield from _memory_advice(resources, f"spec.resource_management.{type_name}.memory")
 
@@ -165,6 +165,6 @@ def _unused_types(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _memory_advice(resources: Mapping[str, Any], path: str) -> Iterator[str]:
-    memory = resources["memory"]
+    memory = resources.get("memory", 0)
     if 0 < quantity.parse(memory) < _MEBIBYTE:
         yield f"{path}: {memory} is {memory} bytes, less than 1Mi; was a unit such as Mi or Gi left out?"

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
@@ -53,6 +54,17 @@ class SnakePart(Part):
     """A part whose fields are written in snake_case, as the published manifests do."""
 
     model_config = ConfigDict(alias_generator=None)
+
+
+def _written(parts: list[Part] | None) -> list[dict[str, Any]] | None:
+    if parts is None:
+        return None
+    return [part.model_dump(by_alias=True, exclude_none=True, exclude_unset=True) for part in parts]
+
+
+AsWritten = PlainSerializer(_written)
+"""For lists in what people apply: stored without defaults inside. A merge patch replaces a list whole, so `kubectl
+apply` would find a difference, and say `configured`, whenever an element has a field more than the manifest."""
 
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """What an agent is made from: the template in an AgentCluster and in an AgentSet.
 
-Defaults are filled when the manifest is stored, so that a template is complete wherever it is read, and its digest
-names all of it.
+An AgentSet's template is stored with its defaults, so that it is complete wherever it is read, and its digest names all
+of it.
 """
 
 from __future__ import annotations
