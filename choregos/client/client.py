@@ -257,6 +257,8 @@ class Client:
         """
         resource, namespace, name = await self._target(manifest)
         path = self._path(resource, namespace, name)
+        if resource.namespaced:
+            manifest = {**manifest, "metadata": {**(manifest.get("metadata") or {}), "namespace": namespace}}
         for _ in range(_APPLY_ATTEMPTS_MAX):
             # Both races, with a deletion and with a creation, end by looking again.
             with contextlib.suppress(NotFound, AlreadyExists, Conflict):

@@ -12,14 +12,16 @@ from typing import Any
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
+_GO_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
 
 def with_last_applied(desired: Mapping[str, Any]) -> dict[str, Any]:
     """`desired` with the annotation that holds it."""
     metadata = dict(desired.get("metadata") or {})
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != LAST_APPLIED}
     bare = {**desired, "metadata": {**metadata, "annotations": annotations}}
-    # kubectl's form: compact, sorted, a newline at the end.
-    text = json.dumps(bare, separators=(",", ":"), sort_keys=True, ensure_ascii=False) + "\n"
+    # kubectl's form to the letter, or each would find the other's to be a change: compact, sorted, as Go escapes it.
+    text = json.dumps(bare, separators=(",", ":"), sort_keys=True, ensure_ascii=False).translate(_GO_ESCAPES) + "\n"
     return {**desired, "metadata": {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}}
 
 

@@ -42,11 +42,22 @@ def test_what_one_has_applied_the_other_changes(
     path = manifest(extra="    env: {A: '1'}\n")
     assert choregos("apply", "-f", path).out == "agentcluster.choregos.dev/support created\n"
     assert kubectl("apply", "-f", manifest(replicas=3)).strip() == "agentcluster.choregos.dev/support configured"
+    assert kubectl("apply", "-f", manifest(replicas=3)).strip() == "agentcluster.choregos.dev/support unchanged"
     live = choregos("get", "ac", "support", "-o", "json").json
     agent = live["spec"]["agents"][0]
     assert (agent["replicas"], agent.get("env")) == (3, None)
     assert choregos("apply", "-f", manifest(replicas=4)).out == "agentcluster.choregos.dev/support configured\n"
     assert kubectl("get", "ac", "support", "-o", "jsonpath={.spec.agents[0].replicas}") == "4"
+
+
+def test_what_one_has_applied_the_other_leaves_alone(
+    choregos: Callable[..., Any], kubectl: Kubectl, manifest: Callable[..., str]
+) -> None:
+    path = manifest(extra="    env: {A: 'a < b & c > d, \u2028 für'}\n")
+    assert choregos("apply", "-f", path).out == "agentcluster.choregos.dev/support created\n"
+    for _ in range(2):
+        assert kubectl("apply", "-f", path).strip() == "agentcluster.choregos.dev/support unchanged"
+        assert choregos("apply", "-f", path).out == "agentcluster.choregos.dev/support unchanged\n"
 
 
 def test_both_show_the_same_table(choregos: Callable[..., Any], kubectl: Kubectl, background: Any) -> None:
