@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -49,15 +50,32 @@ async def apply(*, filename: Files = (), dry_run: bool = False, session: Session
         report.end()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How to delete, and how long to wait for it.
+
+    Attributes:
+        timeout: empty: as long as it takes.
+        grace_period: seconds; None: as the agents' template says.
+    """
+
+    wait: Annotated[
+        bool, Parameter(help="Wait until they are gone; what runs is drained first.", negative="--no-wait")
+    ] = True
+    timeout: Annotated[str, Parameter(help="How long to wait: `30s`, `5m`; by default as long as it takes.")] = ""
+    grace_period: Annotated[
+        int | None, Parameter(help="Seconds agents may take to finish; by default as their template says.")
+    ] = None
+    ignore_not_found: Annotated[bool, Parameter(help="An object that does not exist is no failure.")] = False
+
+
 async def delete(
     *words: str,
     filename: Files = (),
     selector: Selector = "",
     all: bool = False,
-    wait: Annotated[bool, Parameter(negative="--no-wait")] = True,
-    timeout: str = "",
-    grace_period: int | None = None,
-    ignore_not_found: bool = False,
+    how: Deletion = Deletion(),
     session: Session = Session(),  # noqa: B008
 ) -> None:
     """Delete objects, and wait until they are gone.
@@ -70,16 +88,8 @@ async def delete(
         Those with these labels.
     all
         All of the kind in the namespace.
-    wait
-        Wait until they are gone; what runs is drained first.
-    timeout
-        How long to wait: `30s`, `5m`; by default as long as it takes.
-    grace_period
-        Seconds agents may take to finish; by default as their template says.
-    ignore_not_found
-        An object that does not exist is no failure.
     """
-    limit_s = parse_duration(timeout) if timeout else None
+    limit_s = parse_duration(how.timeout) if how.timeout else None
     manifests = load_manifests(filename) if filename else []
     if bool(manifests) == bool(words):
         raise UsageError("say what to delete: KIND NAME …, KIND/NAME …, or -f FILE")
@@ -89,20 +99,8 @@ async def delete(
             which = [await _address(client, manifest.content) for manifest in manifests]
         else:
             which = await _select(client, words, session, selector, all)
-        deleted: list[tuple[str, str, str | None, str]] = []
-
-        async def one(kind: str, name: str, namespace: str | None) -> str:
-            try:
-                uid = await client.delete(kind, name, namespace=namespace, grace_s=grace_period)
-            except NotFound:
-                if ignore_not_found:
-                    return ""
-                raise
-            deleted.append((kind, name, namespace, uid))
-            return f"{(await client.catalogue()).by_word(kind).qualified}/{name} deleted"
-
-        await _Report().of_all(one(*address) for address in which)
-        if wait:
+        deleted = await _delete_all(client, which, how)
+        if how.wait:
             await _await_gone(client, deleted, limit_s)
 
 
@@ -204,12 +202,31 @@ class _Report:
             raise self._first
 
 
-async def _await_gone(client: Client, deleted: list[tuple[str, str, str | None, str]], limit_s: float | None) -> None:
+async def _delete_all(client: Client, which: Iterable[Address], how: Deletion) -> list[tuple[Address, str]]:
+    """Asks for each to be deleted; returns those that existed, with their uids."""
+    deleted: list[tuple[Address, str]] = []
+
+    async def one(address: Address) -> str:
+        kind, name, namespace = address
+        try:
+            uid = await client.delete(kind, name, namespace=namespace, grace_s=how.grace_period)
+        except NotFound:
+            if how.ignore_not_found:
+                return ""
+            raise
+        deleted.append((address, uid))
+        return f"{(await client.catalogue()).by_word(kind).qualified}/{name} deleted"
+
+    await _Report().of_all(one(address) for address in which)
+    return deleted
+
+
+async def _await_gone(client: Client, deleted: Iterable[tuple[Address, str]], limit_s: float | None) -> None:
     forever_s = 365 * 86400.0
     await asyncio.gather(
         *(
             client.wait(kind, name, "delete", timeout_s=limit_s or forever_s, namespace=namespace, uid=uid)
-            for kind, name, namespace, uid in deleted
+            for (kind, name, namespace), uid in deleted
         )
     )
 
