@@ -27,6 +27,9 @@ from choregos.foundation.tasks import Tasks
 SHUTDOWN_S = 3
 """Requests that are still running so long after the end was asked for are cancelled."""
 
+FAREWELL_S = 0.2
+"""How long an idle connection may take to close: time enough to send what is left of its last response."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
@@ -70,6 +73,12 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[PEER] = self._certificate  # type: ignore[literal-required]
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.cycle is None or self.cycle.response_complete:
+            # A client that keeps an idle connection does not read from it, so it never answers the TLS farewell.
+            self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 
 class _Server(uvicorn.Server):

@@ -124,6 +124,25 @@ async def test_an_open_watch_does_not_hold_up_the_end(
         writer.close()
 
 
+async def test_an_idle_connection_does_not_hold_up_the_end(
+    world: Any, settings: ServeSettings, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        serving = await stack.enter_async_context(serve(world.app, settings))
+
+        def connect_and_read_no_more() -> ssl.SSLSocket:
+            admin = context_of(authority, "admin", ("system:masters",))
+            plain = socket.create_connection((serving.host, serving.port), timeout=10)
+            idle = admin.wrap_socket(plain, server_hostname=serving.host)
+            idle.sendall(get(NODES))
+            assert idle.recv(15) == b"HTTP/1.1 200 OK"
+            return idle
+
+        with closing(await asyncio.to_thread(connect_and_read_no_more)):
+            await stack.aclose()
+    assert "timeout graceful shutdown exceeded" not in caplog.text
+
+
 async def test_a_port_that_is_taken_is_a_clear_error(world: Any, settings: ServeSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
