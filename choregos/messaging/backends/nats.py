@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.errors import Unavailable
@@ -12,6 +13,8 @@ from choregos.messaging.backends.nats_connection import CONNECT_TIMEOUT_S, NatsC
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.replies import Replies
 from choregos.messaging.transport import Closer, Farewell, OnMessage
+
+CLOSE_TIMEOUT_S = 1.0
 
 _NO_RESPONDERS = b"503"
 
@@ -40,11 +43,11 @@ class NatsCallTransport:
 
         async def close() -> None:
             unsubscribe()
-            try:
-                # Until the server knows, it sends on what nobody will answer, instead of telling the caller.
-                await self._connection.flush()
-            except Unavailable:
-                return
+            # Until the server knows, it sends on what nobody will answer, instead of telling the caller. A server that
+            # is not there or hangs holds up nobody's end.
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._connection.flush()
 
         return close
 
