@@ -314,7 +314,16 @@ class AgentHost:
 
 
 _WORTH_AN_EVENT = frozenset(
-    {"ImportFailed", "StartFailed", "StartTimeout", "ProbeFailed", "Crashed", "Blocked", "NotReady"}
+    {
+        wire.RUNTIME_NOT_FOUND,
+        "ImportFailed",
+        "StartFailed",
+        "StartTimeout",
+        "ProbeFailed",
+        "Crashed",
+        "Blocked",
+        "NotReady",
+    }
 )
 
 

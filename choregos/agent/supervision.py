@@ -17,6 +17,7 @@ import msgspec
 from choregos.agent.contract import Assignment, HostStatus
 from choregos.foundation.backoff import Backoff
 from choregos.wire.instances import Phase
+from choregos.wire.worker import RUNTIME_NOT_FOUND
 
 
 class Lodging(StrEnum):
@@ -250,7 +251,7 @@ def step(life: Life, event: Event, moment: Moment, backoff: Backoff) -> tuple[In
         case Woken():
             if not 0.0 < life.wake_s <= moment.now_s:
                 return ()
-            life.wake_s = 0.0  # it stays in BACKOFF, wanting a worker, until it is placed
+            life.wake_s = 0.0  # it stays in its phase, wanting a worker, until it is placed
             return (Start(life.lodging),)
 
 
@@ -312,8 +313,12 @@ def _ready_changed(life: Life, event: ReadyChanged, moment: Moment) -> tuple[Ins
 def _back_off(life: Life, reason: str, message: str, moment: Moment, backoff: Backoff) -> tuple[Instruction, ...]:
     was_healthy = life.phase is Phase.RUNNING and moment.now_s - life.started_s >= backoff.reset_after_s
     life.failures = 1 if was_healthy else life.failures + 1
-    life.restarts += 1
-    life.enter(Phase.BACKOFF, moment.now_ms, reason=reason, message=message)
+    if reason == RUNTIME_NOT_FOUND:
+        # It never began, so it is no restart: it stays Pending until somebody provides what it needs.
+        life.enter(Phase.PENDING, moment.now_ms, reason=reason, message=message)
+    else:
+        life.restarts += 1
+        life.enter(Phase.BACKOFF, moment.now_ms, reason=reason, message=message)
     life.wake_s = moment.now_s + backoff.delay_s(life.failures, moment.roll)
     return (REPORT, WakeAt(life.wake_s))
 

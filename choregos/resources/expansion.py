@@ -14,7 +14,6 @@ from choregos.foundation.errors import Invalid
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.meta import (
-    AGENTS_FINALIZER,
     API_VERSION,
     CLUSTER_LABEL,
     DECLARED_REPLICAS_ANNOTATION,
@@ -127,7 +126,6 @@ def _agent_set(cluster: ReadOnlyObject, share: Share) -> Object:
             },
             "annotations": {DECLARED_REPLICAS_ANNOTATION: str(share.replicas)},
             "ownerReferences": [controlled_by(cluster)],
-            "finalizers": [AGENTS_FINALIZER],
         },
         "spec": spec,
     }

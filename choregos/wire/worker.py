@@ -150,9 +150,13 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     pid: int
 
 
+RUNTIME_NOT_FOUND = "RuntimeNotFound"
+"""Reason of a start that ended because nothing installed has what the template names: no failure of the agent."""
+
+
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a start ended; `reason` is empty on success, else `ImportFailed`, `StartFailed`, `StartTimeout`, `Blocked`
-    or `StaleCode` (the worker holds an older version of the template's modules: start it in another)."""
+    """How a start ended; `reason` is empty on success, else `RuntimeNotFound`, `ImportFailed`, `StartFailed`,
+    `StartTimeout`, `Blocked` or `StaleCode` (the worker holds an older version of the template's modules: start it in another)."""
 
     uid: str
     reason: str = ""

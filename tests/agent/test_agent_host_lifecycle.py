@@ -116,7 +116,9 @@ async def test_an_agent_whose_start_is_under_way_can_be_withdrawn(stage, sample)
 async def test_an_entry_point_that_nobody_offers_says_how_to_offer_it(stage, sample):
     template = sample("x")
     stage.assign(msgspec.structs.replace(template, python="", entry_point="nobody", digest="e"), "ada")
-    status = await stage.until_failed("ada", "ImportFailed")
+    await stage.until(lambda: "ada" in stage.statuses and stage.statuses["ada"].reason == "RuntimeNotFound")
+    status = stage.statuses["ada"]
+    assert (status.phase, status.restarts) == (Phase.PENDING, 0)
     assert "choregos.agents" in status.message
 
 

@@ -67,6 +67,17 @@ TABLES = {
         (Placed("w2"), (REPORT,)),
         Phase.STARTING,
     ],
+    "what nobody provides stays pending and is looked for again": [
+        (ASSIGNED, (SHARED,)),
+        (PLACED, (REPORT,)),
+        (StartEnded("RuntimeNotFound", "how to provide it"), (REPORT, WakeAt(1.0))),
+        Phase.PENDING,
+        ("at", 1.0),
+        (Woken(), (SHARED,)),
+        (PLACED, (REPORT,)),
+        (StartEnded("RuntimeNotFound", "how to provide it"), (REPORT, WakeAt(3.0))),
+        Phase.PENDING,
+    ],
     "the delay doubles from failure to failure": [
         *RUN,
         (Failed("ProbeFailed", "why"), (REPORT, WakeAt(1.0))),

@@ -46,7 +46,6 @@ def test_a_template_becomes_a_set_of_its_cluster() -> None:
                 "blockOwnerDeletion": True,
             }
         ],
-        "finalizers": ["choregos.dev/agents"],
     }
     assert made["spec"] == {
         "replicas": 10,

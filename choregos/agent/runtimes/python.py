@@ -28,6 +28,10 @@ class CannotLoad(ChoregosError):
     """The template's class cannot be had; the message tells its author why."""
 
 
+class NotProvided(CannotLoad):
+    """Nothing installed here offers what the template asks for by name; it may be installed later."""
+
+
 class PythonCode(msgspec.Struct, frozen=True):
     """A template's class, ready to make agents of.
 
@@ -52,6 +56,7 @@ class PythonRuntime:
         """Imports what the template names.
 
         Raises:
+            NotProvided: no installed package has the template's entry point.
             CannotLoad: with the traceback, if the author's module raised.
         """
         paths = self._absolute(template.paths)
@@ -123,7 +128,7 @@ def _import_entry_point(name: str) -> type[Agent]:
 
     found = tuple(metadata.entry_points(group=ENTRY_POINT_GROUP, name=name))
     if not found:
-        raise CannotLoad(
+        raise NotProvided(
             f"no installed package offers an agent {name!r} (entry point group {ENTRY_POINT_GROUP}); "
             "install one, or set runtime.python and runtime.path"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from choregos.agent.runtimes.python import CannotLoad, PythonCode, PythonRuntime
+from choregos.agent.runtimes.python import CannotLoad, NotProvided, PythonCode, PythonRuntime
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.resident import Lodgings, Resident, State
@@ -26,6 +26,7 @@ from choregos.messaging.tracebacks import format_traceback
 from choregos.sdk.binding import bind, run_hook
 from choregos.sdk.context import AgentContext, Ask
 from choregos.wire.worker import (
+    RUNTIME_NOT_FOUND,
     Blocked,
     Failed,
     Outcome,
@@ -149,6 +150,8 @@ class Residents:
         shared.importing = None
         try:
             shared.code = run.result.result()
+        except NotProvided as error:
+            return RUNTIME_NOT_FOUND, str(error)
         except CannotLoad as error:
             return "ImportFailed", str(error)
         except Exception as error:

@@ -23,7 +23,6 @@ NAMESPACE_FINALIZER = "kubernetes"
 
 _FINALIZERS = {
     (meta.GROUP, "agentclusters"): meta.AGENTS_FINALIZER,
-    (meta.GROUP, "agentsets"): meta.AGENTS_FINALIZER,
     ("", "namespaces"): NAMESPACE_FINALIZER,
 }
 
