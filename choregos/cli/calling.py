@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from choregos.cli.output import print_json, talk
 from choregos.cli.session import Session
@@ -12,7 +14,7 @@ from choregos.cli.words import UsageError, parse_duration
 
 
 async def call(
-    *words: str,
+    *words: Annotated[str, Parameter(allow_leading_hyphen=True)],
     capability: str = "",
     selector: str = "",
     timeout: str = "30s",
@@ -53,6 +55,9 @@ def parse_call(words: tuple[str, ...], capability: str) -> tuple[dict[str, str],
         UsageError: a part is missing, left over, or no JSON object.
     """
     rest = list(words)
+    option = next((word for word in rest if word.startswith("-") and word != "-"), "")
+    if option:
+        raise UsageError(f"unknown option {option}; see `choregos call --help`")
     arguments: dict[str, Any] = {}
     if rest and (rest[-1] == "-" or rest[-1].lstrip().startswith(("{", "["))):
         arguments = _arguments(rest.pop())

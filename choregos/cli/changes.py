@@ -17,7 +17,10 @@ from choregos.client.manifests import Manifest, load_manifests
 from choregos.foundation.errors import ChoregosError, Invalid, NotFound
 
 FILES_HELP = "File or folder of manifests; `-` is stdin. May be given more than once."
-Files = Annotated[tuple[str, ...], Parameter(name=("--filename", "-f"), help=FILES_HELP, negative_iterable=())]
+Files = Annotated[
+    tuple[str, ...],
+    Parameter(name=("--filename", "-f"), help=FILES_HELP, negative_iterable=(), allow_leading_hyphen=True),
+]
 Selector = Annotated[str, Parameter(name=("--selector", "-l"))]
 
 

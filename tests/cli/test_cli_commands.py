@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,17 @@ def test_every_fault_of_a_manifest_is_shown_at_its_line(
     assert f"{path}:10: spec.agents[0].isolation: " in result.err
     assert f"{path}:11: spec.agents[0].resources.cpu: " in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_lone_hyphen_is_standard_input(
+    choregos: Choregos, server: SyncClient, manifest: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(manifest("piped")).read_text()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    assert choregos("apply", "-f", "-").out == "agentcluster.choregos.dev/piped created\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"text": "hi"}'))
+    assert choregos("call", "web-1", "reply", "-", "--timeout", "5s").json == {"arguments": {"text": "hi"}}
+    assert "unknown option --tiemout" in choregos("call", "web-1", "reply", "--tiemout", "5s").err
 
 
 def test_one_bad_manifest_does_not_hide_the_others(choregos: Choregos, server: SyncClient, manifest: Write) -> None:
