@@ -14,7 +14,7 @@ from choregos.control.events import EventRecorder
 from choregos.control.node.agent_node import NodeSettings
 from choregos.control.node.controller import NodeController, NodeStores
 from choregos.control.node.events import HostEvents
-from choregos.control.node.statuses import StatusReporter
+from choregos.control.node.statuses import MESSAGE_BYTES_MAX, StatusReporter
 from choregos.foundation.errors import Temporary
 from choregos.resources.quantity import parse_all
 from choregos.resources.templates import canonical_digest
@@ -226,6 +226,61 @@ async def test_statuses_wait_for_the_log_and_only_the_last_is_written(world: Wor
         statuses.report([msgspec.structs.replace(status, phase=Phase.RUNNING, ready=True)])
         await world.until(lambda: world.ready() == {"a-0"})
     assert calls == [1, 1, 1, 1]
+
+
+@pytest.fixture
+async def reporter(world: World, leader: Leader) -> AsyncIterator[StatusReporter]:
+    """With three agents, of which nothing is said yet."""
+    await leader.create("a-0", "a-1", "a-2")
+    async with StatusReporter(NODE, world.directory, world.writer, world.clock) as statuses:
+        yield statuses
+
+
+def running(name: str, **fields: object) -> HostStatus:
+    status = HostStatus("default", name, f"uid-{name}", 1, Phase.RUNNING, True, "w", 0, 0)
+    return msgspec.structs.replace(status, **fields)
+
+
+async def test_long_messages_keep_their_beginning_and_their_end(world: World, reporter: StatusReporter) -> None:
+    reporter.report(
+        [
+            running("a-0", message="begin" + "x" * 2_000_000 + "end"),
+            running("a-1", message="ä" * 5000 + "\ud800"),
+            running("a-2", capabilities=tuple(f"{number:0100}" for number in range(50_000))),
+        ]
+    )
+    await world.until(lambda: len(world.ready()) == 3)
+    statuses = {name: one.status for name, one in world.agents().items()}
+    message = statuses["a-0"].message
+    assert len(message) <= MESSAGE_BYTES_MAX
+    assert message.startswith("beginx")
+    assert message.endswith("xend")
+    assert len(statuses["a-1"].message.encode()) <= MESSAGE_BYTES_MAX
+    assert statuses["a-1"].message.endswith("ä\\ud800")
+    assert 0 < len(statuses["a-2"].capabilities) < 100
+
+
+async def test_a_status_that_cannot_be_written_silences_no_other(world: World, reporter: StatusReporter) -> None:
+    reporter.report([running("a-0"), running("a-1", capabilities=("odd \ud800",)), running("a-2")])
+    await world.until(lambda: len(world.ready()) == 3)
+    assert world.agents()["a-1"].status.message.startswith("what its node says of it cannot be stored")
+    reporter.report([running("a-1", restarts=1)])
+    await world.until(lambda: world.agents()["a-1"].status.restarts == 1)
+
+
+async def test_statuses_survive_a_defect_in_writing_them(world: World, reporter: StatusReporter) -> None:
+    put, calls = world.writer.put_statuses, []
+
+    async def failing(statuses: Sequence[tuple[str, str, StatusRecord]]) -> None:
+        calls.append(len(statuses))
+        if len(calls) <= 7:  # three together, each alone as it is and shortened
+            raise ValueError("defect")
+        await put(statuses)
+
+    world.writer.put_statuses = failing  # type: ignore[method-assign]
+    reporter.report([running("a-0"), running("a-1"), running("a-2")])
+    await world.until(lambda: len(world.ready()) == 3)
+    assert calls == [3, *[1] * 6, 3]
 
 
 async def test_another_process_of_the_same_name_supersedes_this_one(world: World) -> None:

@@ -2,7 +2,7 @@
 
 Invariants: of what waits for one agent only the newest is kept, so what waits is bounded by the agents of the node;
 nothing is given up while the log cannot be reached; a word about a binding that is over is dropped, because it would
-replace the new owner's.
+replace the new owner's; a status that the log does not take holds up no other, and is replaced by one that it does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Self
+
+from msgspec.structs import replace
 
 from choregos.agent.contract import HostStatus
 from choregos.foundation.backoff import RECONNECT
@@ -27,6 +30,12 @@ log = logging.getLogger(__name__)
 
 Agent = tuple[str, str]
 """(namespace, name)."""
+
+MESSAGE_BYTES_MAX = 4096
+"""Of a message more than this helps nobody, and every directory holds it: a traceback's beginning and end are kept."""
+CAPABILITIES_CHARACTERS_MAX = 8192
+"""Of capabilities that a class declares; those beyond are left out."""
+ELISION = b"\n ... \n"
 
 
 class StatusReporter:
@@ -67,17 +76,42 @@ class StatusReporter:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                batch = self._take()
-                try:
-                    await self._writer.put_statuses(list(self._current(batch)))
-                except Temporary as error:
-                    failures += 1
-                    log.warning("%d statuses wait, the log cannot be reached: %s", len(self._waiting), error)
-                    for status in batch:
-                        self._waiting.setdefault((status.namespace, status.name), status)
-                    await self._clock.sleep(RECONNECT.delay_s(failures, random.random()))
-                else:
+                left = await self._write(self._take())
+                if not left:
                     failures = 0
+                    continue
+                failures += 1
+                for status in left:
+                    self._waiting.setdefault((status.namespace, status.name), status)
+                await self._clock.sleep(RECONNECT.delay_s(failures, random.random()))
+
+    async def _write(self, batch: Sequence[HostStatus]) -> Sequence[HostStatus]:
+        """Returns those that have to be written again."""
+        try:
+            await self._put(batch)
+        except Temporary as error:
+            log.warning("%d statuses wait, the log cannot be reached: %s", len(self._waiting) + len(batch), error)
+            return batch
+        except Exception:  # one of them is at fault, or a defect is: whatever it is, the others are told
+            log.exception("%d statuses cannot be written together; each is written alone", len(batch))
+            return [status for status in batch if not await self._write_alone(status)]
+        return ()
+
+    async def _write_alone(self, status: HostStatus) -> bool:
+        """Whether it was written, if need be without what makes it large or odd."""
+        for attempt in (status, _shortened(status)):
+            try:
+                await self._put([attempt])
+            except Temporary:
+                return False
+            except Exception as error:  # as in `_write`
+                log.error("the status of %s/%s cannot be written: %s", status.namespace, status.name, error)
+            else:
+                return True
+        return False
+
+    async def _put(self, batch: Iterable[HostStatus]) -> None:
+        await self._writer.put_statuses(list(self._current(batch)))
 
     def _take(self) -> list[HostStatus]:
         keys = list(self._waiting)[:BATCH_WRITES_MAX]
@@ -105,6 +139,30 @@ def status_record(status: HostStatus) -> StatusRecord:
         status.restarts,
         status.since_ms,
         status.reason,
-        status.message,
-        status.capabilities,
+        _capped(status.message),
+        _some(status.capabilities),
+    )
+
+
+def _shortened(status: HostStatus) -> HostStatus:
+    """Without what an agent's code can have a say in."""
+    message = "what its node says of it cannot be stored; the node's log says why"
+    return replace(status, message=message, capabilities=())
+
+
+def _capped(message: str) -> str:
+    """What every log takes: at most `MESSAGE_BYTES_MAX` bytes of valid UTF-8."""
+    if len(message) <= MESSAGE_BYTES_MAX and message.isascii():
+        return message
+    encoded = message.encode(errors="backslashreplace")
+    if len(encoded) > MESSAGE_BYTES_MAX:
+        kept = (MESSAGE_BYTES_MAX - len(ELISION)) // 2
+        encoded = encoded[:kept] + ELISION + encoded[-kept:]
+    return encoded.decode(errors="ignore")
+
+
+def _some(capabilities: tuple[str, ...]) -> tuple[str, ...]:
+    sizes = accumulate(len(capability) for capability in capabilities)
+    return tuple(
+        capability for capability, size in zip(capabilities, sizes, strict=True) if size <= CAPABILITIES_CHARACTERS_MAX
     )
