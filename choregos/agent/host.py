@@ -42,7 +42,7 @@ from choregos.agent.supervision import (
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
-from choregos.foundation.tasks import Tasks
+from choregos.foundation.tasks import Tasks, logged
 from choregos.wire import worker as wire
 from choregos.wire.node import LogReply, LogRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
@@ -80,7 +80,7 @@ class AgentHost:
         self._on_event = on_event
         self._on_stats = on_stats
         self._clock = clock
-        self._tasks = Tasks()
+        self._tasks = Tasks(on_failure=logged)
         self._logs = LogBook(settings.log_bytes_per_agent, settings.log_bytes)
         self._pool = Pool(settings, self, clock, ids)
         self._lives: dict[str, Life] = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from choregos.foundation.errors import Permanent
+from choregos.foundation.files import private_directory, write_atomic
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 """Below this `choregos up` refuses to start: a JetStream that runs full refuses every write."""
@@ -64,6 +65,10 @@ class DataDirectory:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    def log(self, name: str) -> Path:
+        """The log of one of the machine's processes."""
+        return self.logs / f"{name}.log"
+
     @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
@@ -88,7 +93,7 @@ class DataDirectory:
         """
         try:
             for folder in (self.root, self.pki, self.nats, self.logs):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                private_directory(folder)
             probe = self.root / ".writable"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
@@ -130,9 +135,7 @@ class DataDirectory:
 
     def save_config(self, config: MachineConfig) -> None:
         """Records `config`, atomically."""
-        fresh = self.config.with_suffix(".tmp")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
-        fresh.replace(self.config)
+        write_atomic(self.config, msgspec.json.format(msgspec.json.encode(config)) + b"\n")
 
     def load_config(self) -> MachineConfig | None:
         """What the last `choregos up` recorded; None if there was none.

@@ -6,6 +6,7 @@ node that restarts is simply asked again: its log then begins anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -14,7 +15,7 @@ from choregos.agent.host import AgentHost
 from choregos.api.context import LogLine
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import CallError, NotFound, Temporary
-from choregos.foundation.tasks import Tasks
+from choregos.foundation.tasks import Tasks, logged
 from choregos.messaging.transport import CallTransport, Closer
 from choregos.store.instance import Instance
 from choregos.wire.node import LogReply, LogRequest, node_subject
@@ -67,7 +68,7 @@ class LogService:
     def __init__(self, host: AgentHost, transport: CallTransport) -> None:
         self._host = host
         self._transport = transport
-        self._tasks = Tasks()
+        self._tasks = Tasks(on_failure=logged)
         self._close: Closer
 
     async def open(self, region: str, node: str) -> None:
@@ -84,4 +85,5 @@ class LogService:
 
     async def _answer(self, request: LogRequest, reply: str) -> None:
         answer = await self._host.logs(request)
-        await self._transport.publish(reply, msgspec.msgpack.encode(answer))
+        with contextlib.suppress(CallError):  # the asker runs into its time-out and asks again
+            await self._transport.publish(reply, msgspec.msgpack.encode(answer))

@@ -9,6 +9,7 @@ which then ends them in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ class ChildSpec:
 
     Attributes:
         name: for people, and of its output file.
+        log: where it logs; quoted when it ended without a word on its output.
         argv: program and arguments; the program is an absolute path.
         ready: returns True once the child serves; called every 20 ms until then.
         stop_timeout_s: from SIGTERM to SIGKILL.
@@ -43,6 +45,7 @@ class ChildSpec:
     name: str
     argv: Sequence[str]
     ready: Callable[[], Awaitable[bool]]
+    log: Path
     stop_timeout_s: float = 10.0
 
 
@@ -86,7 +89,6 @@ class Child:
     def __init__(self, spec: ChildSpec, *, logs: Path, clock: Clock, on_exit: Callable[[ChildExit], None]) -> None:
         self.spec = spec
         self.pid = 0
-        self.starts = 0
         self._output = logs / f"{spec.name}.out"
         self._clock = clock
         self._on_exit = on_exit
@@ -113,11 +115,30 @@ class Child:
                 failures = 0
             failures += 1
             delay_s = CHILD_RESTART.delay_s(failures)
-            ended = ChildExit(self.spec.name, self.pid, describe_exit(returncode), delay_s, tail_of(self._output))
-            log.warning("%s (process %d) %s; starting it again in %.1f s", *ended_summary(ended))
-            self._on_exit(ended)
+            self._report(returncode, delay_s)
             await self._clock.sleep(delay_s)
+            while not await self._respawned():
+                failures += 1
+                await self._clock.sleep(CHILD_RESTART.delay_s(failures))
+
+    async def _respawned(self) -> bool:
+        """Whether there is a process again; there may be none for want of memory, processes or files."""
+        try:
             await self._spawn()
+        except OSError as error:
+            log.warning("%s cannot be started: %s", self.spec.name, error)
+            return False
+        return True
+
+    def _report(self, returncode: int, delay_s: float) -> None:
+        how = describe_exit(returncode)
+        log.warning("%s (process %d) %s; starting it again in %.1f s", self.spec.name, self.pid, how, delay_s)
+        # Who was killed had no time for last words.
+        words = self._last_words() if returncode > 0 else ""
+        self._on_exit(ChildExit(self.spec.name, self.pid, how, delay_s, words))
+
+    def _last_words(self) -> str:
+        return tail_of(self._output) or tail_of(self.spec.log)
 
     async def stop(self) -> None:
         """Ends it: SIGTERM, and SIGKILL to its whole session if that is not enough."""
@@ -130,7 +151,8 @@ class Child:
                 await process.wait()
         except TimeoutError:
             log.warning("%s did not end within %.0f s; killing it", self.spec.name, self.spec.stop_timeout_s)
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
     async def _spawn(self) -> None:
@@ -148,7 +170,6 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self.starts += 1
 
     async def _until_ready(self) -> None:
         assert self._process is not None
@@ -156,13 +177,9 @@ class Child:
         while not await self.spec.ready():
             if self._process.returncode is not None:
                 how = describe_exit(self._process.returncode)
-                raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{tail_of(self._output)}")
+                raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{self._last_words()}")
             if self._clock.monotonic() > deadline:
                 raise Temporary(
-                    f"{self.spec.name} was not ready within {READY_TIMEOUT_S:.0f} s. It said:\n{tail_of(self._output)}"
+                    f"{self.spec.name} was not ready within {READY_TIMEOUT_S:.0f} s. It said:\n{self._last_words()}"
                 )
             await self._clock.sleep(POLL_S)
-
-
-def ended_summary(ended: ChildExit) -> tuple[str, int, str, float]:
-    return ended.name, ended.pid, ended.how, ended.restart_in_s

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from logging.handlers import RotatingFileHandler
+from typing import Any
 
 import uvloop
 
@@ -15,6 +16,7 @@ from choregos.assembly.layout import DataDirectory, MachineConfig
 from choregos.foundation.bus import BusAddress
 from choregos.foundation.errors import NotFound
 from choregos.foundation.ids import SystemIds
+from choregos.foundation.tasks import FATAL
 from choregos.security.credentials import BusUser, load_or_create
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ LOG_FILES = 2
 def run_service(name: str, directory: DataDirectory, serve: Callable[[MachineConfig], Awaitable[None]]) -> None:
     """Runs `serve` until it returns; it is cancelled on SIGTERM and SIGINT.
 
-    Logs go to `<data directory>/logs/<name>.log`, at most 48 MiB; warnings to stderr too.
+    Logs go to `<data directory>/logs/<name>.log`, at most 48 MiB; on a terminal warnings are shown too.
 
     Raises:
         NotFound: `choregos up` has never run in this directory.
@@ -42,14 +44,29 @@ async def until_signal(work: Awaitable[None]) -> None:
     """Runs `work` to its end, or cancels it on SIGINT, SIGTERM or SIGHUP and returns when it has cleaned up.
 
     A second signal cancels the cleaning up as well: what is left then dies with this process.
+
+    Raises:
+        RuntimeError: a background task without which the service cannot go on has failed (`foundation.tasks`).
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    failures: list[tuple[str, BaseException]] = []
+
+    def on_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        if FATAL in context:
+            failures.append((context[FATAL], context["exception"]))
+            task.cancel()
+
+    loop.set_exception_handler(on_exception)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
     try:
         await work
     except asyncio.CancelledError:
+        if failures:
+            name, error = failures[0]
+            raise RuntimeError(f"{name} failed: {error!r}") from error
         log.info("told to end")
 
 
@@ -61,12 +78,15 @@ def bus_address(directory: DataDirectory, config: MachineConfig, user: BusUser) 
 
 def _log_to(directory: DataDirectory, name: str) -> None:
     layout = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    file = RotatingFileHandler(directory.logs / f"{name}.log", maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
+    file = RotatingFileHandler(directory.log(name), maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
     file.setFormatter(layout)
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(layout)
-    screen.setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, handlers=[file, screen])
+    handlers: list[logging.Handler] = [file]
+    if sys.stderr.isatty():  # else it is a file that nobody rotates
+        screen = logging.StreamHandler(sys.stderr)
+        screen.setFormatter(layout)
+        screen.setLevel(logging.WARNING)
+        handlers.append(screen)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
     # One line per HTTP request or frame is nothing a person could read.
     for noisy in ("httpcore", "uvicorn", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

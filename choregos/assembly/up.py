@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 API_PORT_DEFAULT = 7443
 REPORTS_KEPT_MAX = 100
+GREETING_TIMEOUT_S = 1.0
 CAPACITY_NAMES = ("cpu", "memory", "gpu", "agents")
 EVENT_REASONS = {"nats-server": "Bus", "control": "ControlPlane", "node": "NodeProcess"}
 
@@ -116,9 +117,7 @@ class Machine:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self.directory.prepare()
-            stack.enter_context(self.directory.locked())
-            self.config = self._configure()
+            self._claim(stack)
             self._write_secrets()
             self._client = await stack.enter_async_context(Client.from_kubeconfig(self.directory.kubeconfig))
             tasks = Tasks()
@@ -148,6 +147,17 @@ class Machine:
         """As the administrator."""
         return self._client
 
+    def _claim(self, stack: AsyncExitStack) -> None:
+        """Makes the directory and the ports ours; what can be refused is refused before anything is written."""
+        existed = self.directory.root.is_dir()
+        if existed:
+            stack.enter_context(self.directory.locked())
+        self.config = self._configure()
+        self.directory.prepare()
+        if not existed:
+            stack.enter_context(self.directory.locked())
+        self.directory.save_config(self.config)
+
     def _configure(self) -> MachineConfig:
         options, last = self.options, self.directory.load_config()
         host = options.api_host
@@ -157,7 +167,7 @@ class Machine:
         else:
             recorded = int(last.bus_servers[0].rpartition(":")[2]) if last else 0
             bus_port = recorded if recorded and is_free("127.0.0.1", recorded) else free_port("127.0.0.1")
-        config = MachineConfig(
+        return MachineConfig(
             machine=last.machine if last else self._ids.uid(),
             region=options.region,
             node=options.node or (last.node if last else socket.gethostname().lower()),
@@ -168,8 +178,6 @@ class Machine:
             capacity=options.capacity,
             working_directory=str(Path.cwd()),
         )
-        self.directory.save_config(config)
-        return config
 
     def _write_secrets(self) -> None:
         config, directory = self.config, self.directory
@@ -189,6 +197,7 @@ class Machine:
         server = BusServer(
             store_directory=directory.nats / "jetstream",
             pid_file=directory.nats / "nats-server.pid",
+            log_file=directory.log("nats-server"),
             port=int(config.bus_servers[0].rpartition(":")[2]),
             credentials=credentials,
         )
@@ -197,26 +206,25 @@ class Machine:
     def _specs(self) -> list[ChildSpec]:
         ours = [sys.executable, "-m", "choregos"]
         place = ["--data-dir", str(self.directory.root)]
+        bus = [str(nats_server_program()), "-c", str(self.directory.nats_configuration)]
+        log_of = self.directory.log
         return [
-            ChildSpec(
-                "nats-server",
-                [str(nats_server_program()), "-c", str(self.directory.nats_configuration)],
-                self._bus_answers,
-            ),
-            ChildSpec("control", [*ours, "control", *place], self._api_answers),
-            ChildSpec("node", [*ours, "node", *place], self._node_is_ready, stop_timeout_s=20.0),
+            ChildSpec("nats-server", bus, self._bus_answers, log_of("nats-server")),
+            ChildSpec("control", [*ours, "control", *place], self._api_answers, log_of("control")),
+            ChildSpec("node", [*ours, "node", *place], self._node_is_ready, log_of("node"), stop_timeout_s=20.0),
         ]
 
     async def _bus_answers(self) -> bool:
         port = int(self.config.bus_servers[0].rpartition(":")[2])
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
+            async with asyncio.timeout(GREETING_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    return (await reader.readline()).startswith(b"INFO")
+                finally:
+                    writer.close()
+        except OSError:  # TimeoutError is one
             return False
-        try:
-            return (await reader.readline()).startswith(b"INFO")
-        finally:
-            writer.close()
 
     async def _api_answers(self) -> bool:
         try:

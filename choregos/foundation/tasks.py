@@ -1,8 +1,11 @@
 """Named background tasks with an owner: the only place that calls `asyncio.create_task`.
 
 A `TaskGroup` waits for its children; services need children that live until the service stops, whose unexpected
-end is noticed. `Tasks` is that: every task has a name, a failure is reported once through `on_failure`, and
-`close` cancels and waits for all of them.
+end is noticed. `Tasks` is that: every task has a name, and `close` cancels and waits for all of them.
+
+A task that raises is a defect, and a service without one of its loops only seems to live. So unless the owner says
+otherwise the event loop's exception handler is told, under the key `FATAL`; the composition root has one that ends
+the process, which its supervisor starts again. Owners of tasks that serve one request each say `on_failure=logged`.
 """
 
 from __future__ import annotations
@@ -15,14 +18,30 @@ from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
+FATAL = "choregos_task"
+"""Key of the exception handler's context that holds the name of a task without which its service cannot go on."""
+
+
+def logged(name: str, error: BaseException) -> None:
+    """For `on_failure`: a line in the log, and life goes on."""
+    log.error("task %s failed", name, exc_info=error)
+
+
+def _fatal(name: str, error: BaseException) -> None:
+    message = f"background task {name} failed"
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error, FATAL: name})
+
 
 class Tasks:
     """The background tasks of one service.
 
     Invariant: after `close` has returned none of them runs, and no new one can be started.
+
+    Args:
+        on_failure: told name and error of each task that raises.
     """
 
-    def __init__(self, on_failure: Callable[[str, BaseException], None] | None = None) -> None:
+    def __init__(self, on_failure: Callable[[str, BaseException], None] = _fatal) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_failure = on_failure
         self._closed = False
@@ -58,10 +77,7 @@ class Tasks:
         if task.cancelled():
             return
         error = task.exception()
-        if error is None:
-            return
-        log.error("background task %s failed", task.get_name(), exc_info=error)
-        if self._on_failure is not None:
+        if error is not None:
             self._on_failure(task.get_name(), error)
 
     async def close(self) -> None:

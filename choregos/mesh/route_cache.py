@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from choregos.foundation.errors import CallError, ChoregosError, Unavailable
-from choregos.foundation.tasks import Tasks
+from choregos.foundation.tasks import Tasks, logged
 from choregos.mesh.routes import Target
 from choregos.wire.worker import Candidate, Resolved
 
@@ -32,7 +32,7 @@ class RouteCache:
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
         self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks()
+        self._tasks = Tasks(on_failure=logged)
         # Target → (time when it must be renewed, candidates); the order is that of the last renewal.
         self._routes: dict[Target, tuple[float, tuple[Candidate, ...]]] = {}
         self._resolving: dict[Target, asyncio.Task[Resolved]] = {}

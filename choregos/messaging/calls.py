@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from choregos.foundation.errors import CallError, Overloaded
-from choregos.foundation.tasks import Tasks
+from choregos.foundation.tasks import Tasks, logged
 from choregos.messaging.invocation import Callee, Invoker
 from choregos.messaging.transport import CallTransport, Closer
 from choregos.wire.calls import MOVED, Cancel, Failure, Inbound, Request, Result
@@ -41,7 +41,7 @@ class CallServer:
         self._transport = transport
         self._find = find
         self._invoker = invoker
-        self._tasks = Tasks()
+        self._tasks = Tasks(on_failure=logged)
         # By reply subject, so that a Cancel finds its request.
         self._answering: dict[str, asyncio.Task[None]] = {}
         self._closer: Closer | None = None

@@ -129,6 +129,7 @@ class BusServer:
         pid_file: nats-server writes its process id there.
         port: TCP port on `host`; -1 takes a free one, written to `ports_directory`.
         ports_directory: nats-server writes the addresses it listens on there, as `nats-server_<pid>.ports`.
+        log_file: where it logs, in two files of at most 16 MB; None: to its output.
         max_payload_bytes: largest message; a little above `choregos.wire.calls.PAYLOAD_BYTES_MAX`.
         sync_interval: `always` syncs each record to the disk before it is acknowledged; a duration such as `2m` lets
             a power failure (not a crash of the process) lose that much.
@@ -140,6 +141,7 @@ class BusServer:
     host: str = "127.0.0.1"
     port: int = 4222
     ports_directory: Path | None = None
+    log_file: Path | None = None
     max_payload_bytes: int = 1_048_576
     sync_interval: str = "always"
     server_name: str = "choregos"
@@ -162,6 +164,8 @@ def render_configuration(server: BusServer) -> str:
         lines.append(f"pid_file: {_quote(str(server.pid_file))}")
     if server.ports_directory is not None:
         lines.append(f"ports_file_dir: {_quote(str(server.ports_directory))}")
+    if server.log_file is not None:
+        lines += [f"log_file: {_quote(str(server.log_file))}", "logfile_size_limit: 16MB", "logfile_max_num: 2"]
     lines += [
         "jetstream {",
         f"  store_dir: {_quote(str(server.store_directory))}",
