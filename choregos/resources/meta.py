@@ -20,6 +20,15 @@ LOCAL_REGION = "local"
 AGENTS_FINALIZER = f"{GROUP}/agents"
 """Held by an AgentCluster or AgentSet until its agents are gone."""
 
+NAMESPACE_FINALIZER = "kubernetes"
+"""Held by a Namespace until what is in it is gone."""
+
+ORPHAN_FINALIZER = "orphan"
+"""Held by an object being deleted until its dependents no longer name it as their owner; they stay."""
+
+FOREGROUND_FINALIZER = "foregroundDeletion"
+"""Held by an object being deleted until its dependents are gone."""
+
 CLUSTER_LABEL = f"{GROUP}/cluster"
 TEMPLATE_LABEL = f"{GROUP}/template"
 SET_LABEL = f"{GROUP}/set"

@@ -226,10 +226,10 @@ async def test_wait_sees_a_condition_and_a_deletion(kubectl: Kubectl, world: Any
     await kubectl("patch", "ac", "support", "--subresource", "status", "--type", "merge", "-p", status)
     async with asyncio.timeout(30):
         assert b"condition met" in (await waiting.communicate())[0]
-    gone = await kubectl.start("wait", "--for=delete", "as/lone", "--timeout=30s")
-    await _watched(world, "agentsets")
-    await kubectl("delete", "as", "lone", "--wait=false")
-    await kubectl("patch", "as", "lone", "--type", "merge", "-p", '{"metadata":{"finalizers":null}}')
+    gone = await kubectl.start("wait", "--for=delete", "ac/support", "--timeout=30s")
+    await _watched(world, "agentclusters")
+    await kubectl("delete", "ac", "support", "--wait=false")
+    await kubectl("patch", "ac", "support", "--type", "merge", "-p", '{"metadata":{"finalizers":null}}')
     async with asyncio.timeout(30):
         assert b"condition met" in (await gone.communicate())[0]
 
@@ -242,19 +242,32 @@ async def _watched(world: Any, resource: str) -> None:
 
 async def test_delete_waits_for_finalizers_and_takes_selectors(kubectl: Kubectl, world: Any) -> None:
     await apply(kubectl)
-    deleting = await kubectl.start("delete", "as", "lone")
-    await _watched(world, "agentsets")
-    assert await kubectl("get", "as", "lone", "-o", "jsonpath={.metadata.deletionTimestamp}")
-    await kubectl("patch", "as", "lone", "--type", "merge", "-p", '{"metadata":{"finalizers":null}}')
+    deleting = await kubectl.start("delete", "ac", "support")
+    await _watched(world, "agentclusters")
+    assert await kubectl("get", "ac", "support", "-o", "jsonpath={.metadata.deletionTimestamp}")
+    await kubectl("patch", "ac", "support", "--type", "merge", "-p", '{"metadata":{"finalizers":null}}')
     async with asyncio.timeout(30):
-        assert b'"lone" deleted' in (await deleting.communicate())[0]
-    for policy in ("background", "foreground", "orphan"):
-        node = {"apiVersion": "choregos.dev/v1", "kind": "AgentNode", "metadata": {"name": "n1", "labels": {"a": "b"}}}
-        await kubectl("create", "-f", "-", stdin=json.dumps(node | {"spec": {"region": "local"}}))
-        assert "deleted" in await kubectl("delete", "agentnodes", "-l", "a=b", f"--cascade={policy}")
+        assert b'"support" deleted' in (await deleting.communicate())[0]
+    assert '"lone" deleted' in await kubectl("delete", "as", "-l", "tier=gold")
     await world.start_agents(2)
     await kubectl("delete", "agents", "--all", "--wait=false")
     assert all(each.deletion is not None for each in world.context.directory.list())
+
+
+@pytest.mark.parametrize(("cascade", "finalizer"), [("orphan", "orphan"), ("foreground", "foregroundDeletion")])
+async def test_cascade_is_handed_to_the_garbage_collector(kubectl: Kubectl, cascade: str, finalizer: str) -> None:
+    await apply(kubectl)
+    await kubectl("delete", "ac", "support", f"--cascade={cascade}", "--wait=false")
+    held = await kubectl("get", "ac", "support", "-o", "jsonpath={.metadata.finalizers}")
+    assert json.loads(held) == ["choregos.dev/agents", finalizer]
+
+
+async def test_the_agents_of_a_set_cannot_be_orphaned(kubectl: Kubectl) -> None:
+    await apply(kubectl)
+    refused = await kubectl.run("delete", "as", "lone", "--cascade=orphan")
+    assert refused.code != 0
+    assert "the agents of an AgentSet cannot be kept without it" in refused.error
+    assert await kubectl("get", "as", "lone", "-o", "name")
 
 
 async def test_explain_api_resources_and_version(kubectl: Kubectl) -> None:

@@ -8,6 +8,7 @@ import pytest
 CLUSTERS = "/apis/choregos.dev/v1/namespaces/default/agentclusters"
 CORE_CLUSTERS = "/api/v1/namespaces/default/agentclusters"
 NODES = "/apis/choregos.dev/v1/agentnodes"
+SETS = "/apis/choregos.dev/v1/namespaces/default/agentsets"
 NAMESPACES = "/api/v1/namespaces"
 
 
@@ -160,12 +161,63 @@ async def test_a_deletion_without_finalizers_answers_with_what_is_gone(client: A
     assert (await client.delete(f"{NODES}/n1")).code == 404
 
 
-async def test_orphaning_dependents_is_accepted_with_a_warning(client: Any, manifests: Any) -> None:
+@pytest.mark.parametrize(
+    ("options", "finalizers"),
+    [
+        ({}, ["choregos.dev/agents"]),
+        ({"propagationPolicy": "Background"}, ["choregos.dev/agents"]),
+        ({"propagationPolicy": "Orphan"}, ["choregos.dev/agents", "orphan"]),
+        ({"propagationPolicy": "Foreground"}, ["choregos.dev/agents", "foregroundDeletion"]),
+        ({"orphanDependents": True}, ["choregos.dev/agents", "orphan"]),
+        ({"orphanDependents": False}, ["choregos.dev/agents"]),
+    ],
+)
+@pytest.mark.parametrize("path", [f"{CLUSTERS}/support", CLUSTERS])
+async def test_what_shall_become_of_dependents_is_a_finalizer(
+    client: Any, manifests: Any, path: str, options: Any, finalizers: list[str]
+) -> None:
+    await client.post(CLUSTERS, manifests.cluster())
+    assert (await client.delete(path, options)).code == 200
+    assert (await client.get(f"{CLUSTERS}/support")).json["metadata"]["finalizers"] == finalizers
+
+
+async def test_an_object_without_finalizers_waits_for_the_garbage_collector_to_free_its_dependents(
+    client: Any, manifests: Any
+) -> None:
     await client.post(NODES, manifests.node("n1"))
-    reply = await client.delete(f"{NODES}/n1", {"propagationPolicy": "Orphan"})
-    assert reply.code == 200
-    assert "Orphan is not supported" in reply.header("warning")[0]
+    marked = (await client.delete(f"{NODES}/n1", propagationPolicy="Orphan")).json
+    assert marked["metadata"]["finalizers"] == ["orphan"]
+    assert marked["metadata"]["deletionTimestamp"]
+    assert (await client.get(f"{NODES}/n1")).code == 200
+
+
+async def test_a_later_deletion_overrules_what_an_earlier_one_said_of_dependents(client: Any, manifests: Any) -> None:
+    await client.post(NODES, manifests.node("n1"))
+    orphaning = (await client.delete(f"{NODES}/n1", {"propagationPolicy": "Orphan"})).json
+    silent = (await client.delete(f"{NODES}/n1")).json
+    assert silent == orphaning
+    foreground = (await client.delete(f"{NODES}/n1", {"propagationPolicy": "Foreground"})).json
+    assert foreground["metadata"]["finalizers"] == ["foregroundDeletion"]
+    assert (await client.delete(f"{NODES}/n1", {"propagationPolicy": "Background"})).json["status"] == "Success"
+    assert (await client.get(f"{NODES}/n1")).code == 404
+
+
+async def test_dependents_that_cannot_be_kept_are_not_deleted_either(client: Any) -> None:
+    template = {"name": "t", "runtime": {"python": "m:C"}}
+    await client.post(SETS, {"metadata": {"name": "lone"}, "spec": {"replicas": 2, "template": template}})
+    await client.post(NAMESPACES, {"metadata": {"name": "team"}})
+    for path in (f"{SETS}/lone", f"{NAMESPACES}/team"):
+        refused = await client.delete(path, {"propagationPolicy": "Orphan"})
+        assert (refused.code, refused.json["details"]["causes"][0]["field"]) == (422, "propagationPolicy")
+        assert "deletionTimestamp" not in (await client.get(path)).json["metadata"]
+
+
+async def test_a_propagation_that_makes_no_sense_is_refused(client: Any, manifests: Any) -> None:
+    await client.post(NODES, manifests.node("n1"))
     assert (await client.delete(f"{NODES}/n1", {"propagationPolicy": "Never"})).code == 422
+    both = {"propagationPolicy": "Orphan", "orphanDependents": True}
+    assert (await client.delete(f"{NODES}/n1", both)).code == 422
+    assert (await client.get(f"{NODES}/n1")).code == 200
 
 
 async def test_a_collection_is_deleted_through_a_selector(client: Any, manifests: Any) -> None:
@@ -192,21 +244,20 @@ async def test_namespaces_admit_content_only_while_they_live(client: Any, manife
 
 
 async def test_a_scale_reads_and_writes_the_replicas(client: Any) -> None:
-    sets = "/apis/choregos.dev/v1/namespaces/default/agentsets"
     template = {"name": "t", "runtime": {"python": "m:C"}}
     body = {"metadata": {"name": "lone"}, "spec": {"replicas": 2, "region": "local", "template": template}}
-    created = await client.post(sets, body)
+    created = await client.post(SETS, body)
     assert created.code == 201, created.json
-    scale = (await client.get(f"{sets}/lone/scale")).json
+    scale = (await client.get(f"{SETS}/lone/scale")).json
     assert (scale["kind"], scale["apiVersion"], scale["spec"]) == ("Scale", "autoscaling/v1", {"replicas": 2})
-    patched = await client.patch(f"{sets}/lone/scale", {"spec": {"replicas": 5}})
+    patched = await client.patch(f"{SETS}/lone/scale", {"spec": {"replicas": 5}})
     assert patched.json["spec"] == {"replicas": 5}
-    assert (await client.get(f"{sets}/lone")).json["metadata"]["generation"] == 2
-    assert (await client.put(f"{sets}/lone/scale", scale)).code == 409
+    assert (await client.get(f"{SETS}/lone")).json["metadata"]["generation"] == 2
+    assert (await client.put(f"{SETS}/lone/scale", scale)).code == 409
     scale["metadata"].pop("resourceVersion")
-    assert (await client.put(f"{sets}/lone/scale", scale)).json["spec"] == {"replicas": 2}
-    assert (await client.patch(f"{sets}/lone/scale", {"spec": {"replicas": "x"}})).code == 400
-    assert (await client.patch(f"{sets}/lone/scale", {"spec": {"replicas": -1}})).code == 422
+    assert (await client.put(f"{SETS}/lone/scale", scale)).json["spec"] == {"replicas": 2}
+    assert (await client.patch(f"{SETS}/lone/scale", {"spec": {"replicas": "x"}})).code == 400
+    assert (await client.patch(f"{SETS}/lone/scale", {"spec": {"replicas": -1}})).code == 422
     assert (await client.get(f"{CLUSTERS}/x/scale")).code == 404
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from choregos.api.context import LogLine
 from choregos.api.handlers.reading import read_page
-from choregos.api.handlers.writing import orphan_warning, read_delete_options
+from choregos.api.handlers.writing import read_delete_options
 from choregos.api.projections import agent
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
@@ -35,7 +35,7 @@ async def delete(call: ApiRequest) -> Response:
     await _request([instance], call, options)
     directory = call.context.directory
     latest = directory.find(instance.namespace, instance.name) or instance
-    return answer(agent(latest), 200, orphan_warning(options))
+    return answer(agent(latest))
 
 
 async def delete_collection(call: ApiRequest) -> Response:
@@ -46,7 +46,7 @@ async def delete_collection(call: ApiRequest) -> Response:
     await _request(page.items, call, options)
     documents = map(agent, page.items)
     revision = {"resourceVersion": str(call.context.directory.revision)}
-    return answer(call.view.many(documents, revision, call.context.clock.wall_ms()), 200, orphan_warning(options))
+    return answer(call.view.many(documents, revision, call.context.clock.wall_ms()))
 
 
 async def _request(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:

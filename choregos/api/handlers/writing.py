@@ -167,10 +167,9 @@ async def delete(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     source = _stored(call)
     document, finished = await _delete_one(call, source, call.target.namespace, call.name, options)
-    warnings = orphan_warning(options)
     if finished:
-        return answer(success(call.subject, document["metadata"]["uid"]), 200, warnings)
-    return answer(call.view.object(document), 200, warnings)
+        return answer(success(call.subject, document["metadata"]["uid"]))
+    return answer(call.view.object(document))
 
 
 async def delete_collection(call: ApiRequest) -> Response:
@@ -188,18 +187,12 @@ async def delete_collection(call: ApiRequest) -> Response:
             continue
         deleted.append(document)
     listing = call.view.many(deleted, {"resourceVersion": str(source.revision)}, call.context.clock.wall_ms())
-    return answer(listing, 200, orphan_warning(options))
+    return answer(listing)
 
 
 async def read_delete_options(call: ApiRequest) -> DeleteOptions:
     body = await call.body()
     return delete_options(codec.decode_object(body, call.content_type) if body else {}, call.query)
-
-
-def orphan_warning(options: DeleteOptions) -> tuple[str, ...]:
-    if options.propagation != "Orphan":
-        return ()
-    return ("propagationPolicy Orphan is not supported: dependents are deleted in the background",)
 
 
 async def _delete_one(

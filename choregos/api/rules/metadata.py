@@ -18,13 +18,16 @@ from choregos.resources.kind import Kind, Object
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
-NAMESPACE_FINALIZER = "kubernetes"
-"""Held by a Namespace until what is in it is gone."""
-
 _FINALIZERS = {
     (meta.GROUP, "agentclusters"): meta.AGENTS_FINALIZER,
-    ("", "namespaces"): NAMESPACE_FINALIZER,
+    ("", "namespaces"): meta.NAMESPACE_FINALIZER,
 }
+
+
+_INSEPARABLE = {"AgentSet": "the agents of an AgentSet", "Namespace": "what is in a namespace"}
+"""Kinds whose dependents end with them: a deletion that shall keep those is refused, not carried out otherwise."""
+
+_PROPAGATION = {"Orphan": meta.ORPHAN_FINALIZER, "Foreground": meta.FOREGROUND_FINALIZER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +173,43 @@ def is_finished(document: Object) -> bool:
 
 
 def prepare_delete(kind: Kind, old: Object, options: DeleteOptions, *, now_ms: int) -> Object:
-    """`old` marked as being deleted; the same object if it is marked already. See `is_finished` for what to do with it.
+    """`old` marked as being deleted; the same object if it is marked so already. See `is_finished` for what to do next.
+
+    What shall become of its dependents is a finalizer, which the garbage collector obeys. A later deletion that says
+    otherwise overrules an earlier one, as in Kubernetes.
 
     Raises:
         Conflict: a precondition does not hold.
-        Refusal: 403, the object may not be deleted.
+        Refusal: 403, the object may not be deleted; 422, its dependents cannot be kept.
     """
     metadata = old["metadata"]
     check_preconditions(options, metadata)
     if kind.kind == "Namespace" and metadata["name"] == "default":
         raise Refusal(403, "Forbidden", 'namespaces "default" is forbidden: this namespace may not be deleted')
+    document = _with_propagation(kind, old, options.propagation)
     if meta.is_deleting(old):
-        return old
-    document = meta.deleting(old, now_ms, options.grace_s or 0)
+        return document
+    document = meta.deleting(document, now_ms, options.grace_s or 0)
     if kind.kind == "Namespace":
         document["status"] = {**old.get("status", {}), "phase": "Terminating"}
     return document
+
+
+def _with_propagation(kind: Kind, old: Object, policy: str) -> Object:
+    """`old` with the finalizer of this policy and of no other; the same object if that is so already."""
+    if policy == "Orphan" and kind.kind in _INSEPARABLE:
+        message = f"{_INSEPARABLE[kind.kind]} cannot be kept without it"
+        cause = FieldError("propagationPolicy", message, "FieldValueForbidden")
+        raise Refusal(422, "Invalid", f"propagationPolicy: {message}", causes=(cause,))
+    if not policy or kind.plane != "declarative":
+        return old
+    document = old
+    for name, finalizer in _PROPAGATION.items():
+        if name == policy:
+            document = meta.with_finalizer(document, finalizer)
+        elif meta.has_finalizer(document, finalizer):
+            document = meta.without_finalizer(document, finalizer)
+    return old if document == old else document
 
 
 def check_preconditions(options: DeleteOptions, metadata: dict[str, Any]) -> None:

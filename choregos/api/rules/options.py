@@ -45,11 +45,15 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """`metav1.DeleteOptions`; the preconditions are empty when there are none."""
+    """`metav1.DeleteOptions`; the preconditions are empty when there are none.
+
+    Attributes:
+        propagation: one of `PropagationPolicies`; empty if nothing was said: what an earlier deletion said stands.
+    """
 
     dry_run: bool = False
     grace_s: int | None = None
-    propagation: str = "Background"
+    propagation: str = ""
     uid: str = ""
     revision: str = ""
 
@@ -135,16 +139,27 @@ def delete_options(body: Mapping[str, Any], query: Mapping[str, str]) -> DeleteO
         grace = _integer(query, "gracePeriodSeconds")
     if not isinstance(preconditions, dict) or not (grace is None or (isinstance(grace, int) and grace >= 0)):
         raise bad_request("the request body is no valid DeleteOptions")
-    propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or "Background"
-    if propagation not in PropagationPolicies:
-        raise _forbidden("propagationPolicy", 'supported values: "Background", "Foreground", "Orphan"')
     return DeleteOptions(
         dry_run=_dry_run(dry_run[0] if isinstance(dry_run, list) else dry_run),
         grace_s=grace,
-        propagation=propagation,
+        propagation=_propagation(body, query),
         uid=str(preconditions.get("uid") or ""),
         revision=str(preconditions.get("resourceVersion") or ""),
     )
+
+
+def _propagation(body: Mapping[str, Any], query: Mapping[str, str]) -> str:
+    policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
+    if policy and policy not in PropagationPolicies:
+        raise _forbidden("propagationPolicy", 'supported values: "Background", "Foreground", "Orphan"')
+    orphan = body.get("orphanDependents")
+    if orphan is None:
+        orphan = _boolean(query, "orphanDependents")
+    if orphan is None:
+        return str(policy)
+    if policy:
+        raise _forbidden("propagationPolicy", "orphanDependents and propagationPolicy cannot be both set")
+    return "Orphan" if orphan is True else "Background"
 
 
 def parse_revision(text: str) -> int:

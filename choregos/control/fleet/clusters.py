@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.cluster_status import cluster_status
-from choregos.control.fleet.garbage import ORPHAN_FINALIZER
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import FencedObjects
 from choregos.control.pace import Pace
@@ -81,7 +80,7 @@ class ClusterReconciler:
         return sets, taken
 
     async def _delete(self, cluster: Object, owned: Sequence[Object]) -> Result:
-        if meta.has_finalizer(cluster, ORPHAN_FINALIZER):
+        if meta.has_finalizer(cluster, meta.ORPHAN_FINALIZER):
             return DONE  # the garbage collector lets the dependents go first, and its write brings us back
         for agent_set in owned:
             if not meta.is_deleting(agent_set):

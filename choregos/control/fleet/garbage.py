@@ -18,9 +18,6 @@ from choregos.control.objects import FencedObjects
 from choregos.resources import meta
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 
-ORPHAN_FINALIZER = "orphan"
-FOREGROUND_FINALIZER = "foregroundDeletion"
-
 
 def garbage_key(resource: str, obj: ReadOnlyObject) -> Key:
     return Key(obj["metadata"].get("namespace", ""), f"{resource}/{obj['metadata']['name']}")
@@ -81,20 +78,20 @@ class GarbageReconciler:
             await self._set_owners(resource, obj, alive)
 
     async def _finish(self, resource: str, owner: Object) -> None:
-        if meta.has_finalizer(owner, ORPHAN_FINALIZER):
+        if meta.has_finalizer(owner, meta.ORPHAN_FINALIZER):
             uid = owner["metadata"]["uid"]
             for kind, dependent in list(self.dependents(owner)):
                 references = dependent["metadata"]["ownerReferences"]
                 rest = [reference for reference in references if reference["uid"] != uid]
                 await self._set_owners(kind, dependent, rest)
-            await self._objects.release(resource, owner, ORPHAN_FINALIZER)
-        elif meta.has_finalizer(owner, FOREGROUND_FINALIZER):
+            await self._objects.release(resource, owner, meta.ORPHAN_FINALIZER)
+        elif meta.has_finalizer(owner, meta.FOREGROUND_FINALIZER):
             left = list(self.dependents(owner))
             for kind, dependent in left:
                 if not meta.is_deleting(dependent):
                     await self._objects.delete(kind, dependent)
             if not left:
-                await self._objects.release(resource, owner, FOREGROUND_FINALIZER)
+                await self._objects.release(resource, owner, meta.FOREGROUND_FINALIZER)
         elif not owner["metadata"].get("finalizers"):
             await self._objects.delete(resource, owner)  # its last finalizer was taken away by a plain update
 

@@ -14,7 +14,6 @@ from choregos.resources import meta
 from choregos.resources.kind import Kind
 
 NAMESPACES = "namespaces"
-NAMESPACE_FINALIZER = "kubernetes"
 """Held by a namespace until it is empty; the API server sets it."""
 
 LOOK_AGAIN_S = 0.2
@@ -47,8 +46,8 @@ class NamespaceReconciler:
             status = {**(namespace.get("status") or {}), "phase": "Terminating"}
             namespace = await self._objects.write_status(NAMESPACES, namespace, status)
         if await self._empty(key.name):
-            if meta.has_finalizer(namespace, NAMESPACE_FINALIZER):
-                await self._objects.release(NAMESPACES, namespace, NAMESPACE_FINALIZER)
+            if meta.has_finalizer(namespace, meta.NAMESPACE_FINALIZER):
+                await self._objects.release(NAMESPACES, namespace, meta.NAMESPACE_FINALIZER)
             return DONE
         return Result(LOOK_AGAIN_S)
 
