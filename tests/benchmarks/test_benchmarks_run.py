@@ -1,0 +1,47 @@
+"""The benchmarks run, at a size that says nothing, and tell what they could not measure."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def run(section: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks", section, "--tiny", "--no-peers"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await process.communicate()
+    assert process.returncode == 0, error.decode()
+    return out.decode()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("section", "rows"),
+    [
+        ("fleet", ("| choregos", "| nats-server", "ray was not measured: --no-peers", "xoscar was not measured")),
+        ("calls", ("| nats-py, raw", "| choregos, agents, other worker", "p50, same worker, against other")),
+        ("api", ("| merge-patch an AgentSet", "| list 500 agents as Table", "| choregos get agents")),
+    ],
+)
+async def test_each_section_prints_its_tables(section: str, rows: tuple[str, ...]) -> None:
+    printed = await run(section)
+    assert [row for row in rows if row not in printed] == []
+
+
+def test_a_claim_says_when_it_is_missed_and_when_we_are_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.report import Claim
+
+    assert Claim("ahead as asked", 10, 1000, "us", 100).verdict == "met"
+    assert Claim("behind, and that is allowed", 80, 100, "/s", 0.7, more_is_better=True).verdict == "met, behind"
+    assert Claim("ahead, but not enough", 50, 100, "kB", 10).verdict == "**missed**"
+    assert Claim("nobody asked", 50, 100, "us", None).verdict == "ahead"
