@@ -21,6 +21,13 @@ Object = dict[str, Any]
 ReadOnlyObject = Mapping[str, Any]
 
 
+def value_at(obj: Any, path: str) -> Any:
+    """What stands at a dotted path such as `spec.replicas`; None if nothing does."""
+    for key in path.split("."):
+        obj = obj.get(key) if isinstance(obj, Mapping) else None
+    return obj
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One printer column of `kubectl get`.

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from choregos.resources import names
-from choregos.resources.kind import ReadOnlyObject
+from choregos.resources.kind import ReadOnlyObject, value_at
 
 _TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)")
 _LENGTH_MAX = 16_384
@@ -252,9 +252,7 @@ def parse_field_selector(text: str) -> FieldSelector:
 
 def field_text(obj: ReadOnlyObject, path: str) -> str:
     """The value at a dotted path as field selectors compare it; absent and null are empty, booleans lower-case."""
-    value: Any = obj
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = value_at(obj, path)
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from choregos.foundation.errors import FieldError, Invalid
-from choregos.resources.kind import Kind, Object, ReadOnlyObject
+from choregos.resources.kind import Kind, Object, ReadOnlyObject, value_at
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
@@ -119,15 +119,9 @@ def _metadata_faults(kind: Kind, obj: ReadOnlyObject) -> Iterator[FieldError]:
 
 def _immutable_faults(kind: Kind, previous: ReadOnlyObject, obj: ReadOnlyObject) -> Iterator[FieldError]:
     for path in kind.immutable:
-        before, after = _at(previous, path), _at(obj, path)
+        before, after = value_at(previous, path), value_at(obj, path)
         if before != after:
             yield FieldError(path, f"cannot be changed from {_shown(before)} to {_shown(after)}", "FieldValueForbidden")
-
-
-def _at(obj: Any, path: str) -> Any:
-    for key in path.split("."):
-        obj = obj.get(key) if isinstance(obj, dict) else None
-    return obj
 
 
 def _invalid(kind: Kind, obj: ReadOnlyObject, faults: Sequence[FieldError]) -> Invalid:

@@ -261,6 +261,22 @@ async def test_a_scale_reads_and_writes_the_replicas(client: Any) -> None:
     assert (await client.get(f"{CLUSTERS}/x/scale")).code == 404
 
 
+@pytest.mark.parametrize("body", [{"spec": "x"}, {"spec": 5}, {"metadata": "x"}, {"metadata": [1]}, []])
+async def test_something_that_is_no_scale_is_refused(client: Any, body: Any) -> None:
+    template = {"name": "t", "runtime": {"python": "m:C"}}
+    await client.post(SETS, {"metadata": {"name": "lone"}, "spec": {"replicas": 2, "template": template}})
+    for send in (client.patch, client.put):
+        refused = await send(f"{SETS}/lone/scale", body)
+        assert (refused.code, refused.json["reason"]) == (400, "BadRequest"), refused.json
+    assert (await client.get(f"{SETS}/lone/scale")).json["spec"] == {"replicas": 2}
+
+
+@pytest.mark.parametrize("body", [b'{"metadata":{"name":"\xed\xa0\x80"}}', b'{"\\ud800":1}', b"\xff\xfe", b"", b"{"])
+async def test_a_body_that_is_no_text_is_refused(client: Any, body: bytes) -> None:
+    for media_type in ("json", "yaml"):
+        assert (await client.request("POST", CLUSTERS, body, content=f"application/{media_type}")).code == 400
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -14,7 +14,7 @@ from choregos.api.handlers.writing import read_patch, replace
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules.options import write_options
 from choregos.api.rules.status import bad_request
-from choregos.resources.kind import Object, ReadOnlyObject, ScalePaths
+from choregos.resources.kind import Object, ReadOnlyObject, ScalePaths, value_at
 
 
 async def get_scale(call: ApiRequest) -> Response:
@@ -35,19 +35,29 @@ async def _write(call: ApiRequest, change: Callable[[Any], Any]) -> Response:
     paths = _paths(call)
 
     def scaled(document: Object) -> Object:
-        wanted = change(_scale(document, paths))
-        replicas = wanted.get("spec", {}).get("replicas", 0) if isinstance(wanted, dict) else None
-        if not isinstance(replicas, int) or isinstance(replicas, bool):
-            raise bad_request("spec.replicas of a Scale must be a whole number")
-        metadata = document["metadata"]
-        # What the client says it has seen must be what is there.
-        named = {
-            name: value for name, value in wanted.get("metadata", {}).items() if name in ("resourceVersion", "uid")
+        replicas, seen = _read(change(_scale(document, paths)))
+        return _with(document, paths.spec_replicas.split("."), replicas) | {
+            "metadata": {**document["metadata"], **seen}
         }
-        return _with(document, paths.spec_replicas.split("."), replicas) | {"metadata": {**metadata, **named}}
 
     document, _ = await replace(call, write_options(call.query), scaled)
     return answer(_scale(document, paths))
+
+
+def _read(scale: Any) -> tuple[int, Object]:
+    """The replicas that are asked for, and what the client says it has seen of the object.
+
+    Raises:
+        Refusal: 400, it is no Scale.
+    """
+    parts = (scale.get("spec") or {}, scale.get("metadata") or {}) if isinstance(scale, dict) else ()
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise bad_request("a Scale must be an object, and its spec and metadata too")
+    spec, metadata = parts
+    replicas = spec.get("replicas", 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
+        raise bad_request("spec.replicas of a Scale must be a whole number")
+    return replicas, {name: metadata[name] for name in ("resourceVersion", "uid") if name in metadata}
 
 
 def _paths(call: ApiRequest) -> ScalePaths:
@@ -62,18 +72,12 @@ def _scale(document: ReadOnlyObject, paths: ScalePaths) -> Object:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {name: metadata[name] for name in kept if name in metadata},
-        "spec": {"replicas": _at(document, paths.spec_replicas) or 0},
+        "spec": {"replicas": value_at(document, paths.spec_replicas) or 0},
         "status": {
-            "replicas": _at(document, paths.status_replicas) or 0,
-            "selector": _at(document, paths.selector) or "",
+            "replicas": value_at(document, paths.status_replicas) or 0,
+            "selector": value_at(document, paths.selector) or "",
         },
     }
-
-
-def _at(document: Any, path: str) -> Any:
-    for key in path.split("."):
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
 
 
 def _with(document: Object, path: list[str], value: Any) -> Object:

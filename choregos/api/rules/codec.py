@@ -40,7 +40,7 @@ def decode(body: bytes, content_type: str) -> Any:
         raise unsupported_media(media_type, ACCEPTED)
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"the request body is not valid JSON: {error}") from error
 
 
