@@ -6,8 +6,10 @@ from typing import Any
 
 from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
+from choregos.foundation.clock import SystemClock
 
 NODES = "/apis/choregos.dev/v1/agentnodes"
+NAMESPACES = "/api/v1/namespaces"
 INITIAL = {"watch": "true", "sendInitialEvents": "true", "allowWatchBookmarks": "true"}
 INITIAL |= {"resourceVersionMatch": "NotOlderThan"}
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -121,6 +123,41 @@ async def test_a_quiet_watch_sends_bookmarks(world: Any, manifests: Any) -> None
             bookmark = await stream.line()
         assert bookmark["object"]["kind"] == "AgentNode"
     await app.close()
+
+
+class _LeapingClock(SystemClock):
+    """Runs `ahead_s` seconds fast."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+async def test_a_busy_watch_sends_bookmarks_too(world: Any, manifests: Any) -> None:
+    clock = _LeapingClock()
+    app = build_app(replace(world.context, clock=clock))
+    client = type(world.client)(app, world.client._certificate)
+    await client.post(NODES, manifests.node("n0", tier="gold"))
+    query = {"watch": "true", "allowWatchBookmarks": "true", "labelSelector": "tier=gold"}
+    async with client.stream(NODES, **query) as stream:
+        assert _seen(await stream.line()) == ("ADDED", "n0")
+        for number in (1, 2):
+            # A change that is not selected wakes the watch before a real minute of silence could.
+            clock.ahead_s += 61
+            await client.post(NODES, manifests.node(f"n{number}"))
+            bookmark = await stream.line()
+            assert bookmark["type"] == "BOOKMARK"
+            assert bookmark["object"]["metadata"]["resourceVersion"] == str(world.context.resources.revision)
+    await app.close()
+
+
+async def test_a_watch_whose_time_is_up_ends_with_a_bookmark(client: Any, manifests: Any) -> None:
+    async with client.stream(NODES, watch="true", timeoutSeconds=1, allowWatchBookmarks="true") as stream:
+        await client.post(NAMESPACES, {"metadata": {"name": "elsewhere"}})
+        revision = (await client.get(NAMESPACES)).json["metadata"]["resourceVersion"]
+        (bookmark,) = await stream.lines_to_end()
+        assert bookmark["object"]["metadata"]["resourceVersion"] == revision
 
 
 async def test_watches_end_with_the_server_and_new_ones_end_at_once(world: Any) -> None:

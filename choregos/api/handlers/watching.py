@@ -76,18 +76,25 @@ class _Lines:
 
     async def _follow(self, changes: Watch[Any]) -> AsyncIterator[bytes]:
         clock, limits = self._call.context.clock, self._call.context.limits
-        ends_at = clock.monotonic() + min(self._options.timeout_s or limits.watch_s_max, limits.watch_s_max)
         streams = self._call.streams
-        while (left := ends_at - clock.monotonic()) > 0 and not streams.closing:
+        now = clock.monotonic()
+        ends_at = now + min(self._options.timeout_s or limits.watch_s_max, limits.watch_s_max)
+        bookmark_at = now + limits.bookmark_s
+        while now < ends_at and not streams.closing:
             try:
-                change = await streams.wait(anext(changes), min(left, limits.bookmark_s))
+                change = await streams.wait(anext(changes), max(0.0, min(ends_at, bookmark_at) - now))
                 chunk = await self._ready(changes, change)
             except TimeoutError:
                 chunk = b""
-                if self._options.bookmarks and not streams.closing:
-                    chunk = _line(self._view.bookmark(changes.revision))
             if chunk:
                 yield chunk
+            now = clock.monotonic()
+            # By the clock, not in silence: beside constant changes of what it does not select, a watch that got none
+            # would have to list again each time it reconnects.
+            if now >= min(ends_at, bookmark_at) and not streams.closing:
+                bookmark_at = now + limits.bookmark_s
+                if self._options.bookmarks:
+                    yield _line(self._view.bookmark(changes.revision))
 
     async def _ready(self, changes: Watch[Any], change: Any) -> bytes:
         """The lines of `change` and of those after it that can be had without waiting."""
