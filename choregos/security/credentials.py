@@ -71,7 +71,7 @@ PERMISSIONS: Mapping[BusUser, Permissions] = {
         subscribe=(f"{inbox_prefix(BusUser.CONTROL)}.>", "c.>"),
     ),
     BusUser.NODE: Permissions(
-        publish=("o.agentnodes._.*", "oe.events.*.*", "as.>", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
+        publish=("o.agentnodes._.*", "oe.events.*.*", "as.*.*.*", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
         # A node renews its own lease and must never be a leader.
         publish_denied=("al.fleet.>", "al.*.region.>"),
         subscribe=(f"{inbox_prefix(BusUser.NODE)}.>", "c.>", "n.>"),

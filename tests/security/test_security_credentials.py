@@ -119,6 +119,7 @@ DIRECT = "$JS.API.DIRECT.GET.X"
 CONSUMER = "$JS.API.CONSUMER.CREATE.X"
 AGENT = "a.local.default.x"
 STATUS = "as.local.default.x"
+NO_STATUS = "as.local.default.x.extra"
 OWN_LEASE = "al.local.node-n1.lease"
 LEADERSHIP = "al.local.region.lease"
 OBJECT = "o.agentclusters.default.x"
@@ -134,6 +135,7 @@ MAY = {
         CONSUMER,
         AGENT,
         STATUS,
+        NO_STATUS,
         OWN_LEASE,
         LEADERSHIP,
         OBJECT,
