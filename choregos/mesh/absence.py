@@ -12,8 +12,9 @@ from itertools import islice
 
 from choregos.mesh.routes import Target
 from choregos.mesh.selection import Selection
+from choregos.resources.meta import TEMPLATE_LABEL
 from choregos.store.directory import Directory
-from choregos.store.instance import TEMPLATE_LABEL, Instance
+from choregos.store.instance import Instance
 
 NAMES_COMPARED_MAX = 500
 STATES_COUNTED_MAX = 1000
