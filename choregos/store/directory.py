@@ -9,31 +9,29 @@ without the status it wrote must write it again. Decides nothing and writes noth
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from sys import intern
-from typing import Self
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import NotFound
-from choregos.store.follower import WAIT_TIMEOUT_S, Follower, tell
 from choregos.store.instance import Instance, InstanceChange, Key, Template
 from choregos.store.instance_index import InstanceIndex
 from choregos.store.port import Record, RecordLog
+from choregos.store.read_model import ReadModel
+from choregos.store.waiting import Waiting
 from choregos.store.watch import ChangeRing, ChangeType, Watch
 from choregos.wire import subjects
 from choregos.wire.instances import AgentRecord, DeletionRecord, StatusRecord, TemplateRecord
-
-log = logging.getLogger(__name__)
 
 HISTORY_CHANGES_MAX = 20_000
 """Changes kept for watches that come back: two for each of 10,000 agents."""
 
 
-class Directory:
+class Directory(ReadModel[InstanceChange]):
     """The instances of one region's log. An async context manager: open means complete.
 
     Args:
@@ -45,13 +43,12 @@ class Directory:
         self._history = history
         self._instances: dict[Key, Instance] = {}
         self._ordered: dict[str, list[Key]] = {}  # namespace or "" -> sorted keys; empty after one came or went
-        # Statuses and deletion requests that do not speak of the agent record there is, or there is none, and a
-        # sequence that is no less than theirs. They count as soon as the record they speak of comes.
-        self._waiting_statuses: dict[Key, tuple[StatusRecord, int]] = {}
-        self._waiting_deletions: dict[Key, tuple[DeletionRecord, int]] = {}
+        # Statuses and deletion requests that do not speak of the agent record there is, or there is none. They count
+        # as soon as the record they speak of comes.
+        self._waiting_statuses: Waiting[StatusRecord] = Waiting(clock)
+        self._waiting_deletions: Waiting[DeletionRecord] = Waiting(clock)
         self._index = InstanceIndex(region)
         self._ring: ChangeRing[InstanceChange] = ChangeRing(0, history)
-        self._listeners: list[Callable[[Sequence[InstanceChange]], None]] = []
         self._appliers: dict[str, Callable[[Key, Record], InstanceChange | None]] = {
             "a": self._apply_agent,
             "as": self._apply_status,
@@ -59,29 +56,9 @@ class Directory:
             "at": self._apply_template,
         }
         filters = [f"{kind}.{subjects.token(region)}.>" for kind in self._appliers]
-        self._follower = Follower(log, filters, self, clock)
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._follower.open()
-        except BaseException:
-            await self._follower.close()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._follower.close()
+        super().__init__(log, filters, clock)
 
     # Reading
-
-    @property
-    def revision(self) -> int:
-        """Everything up to this sequence is in the directory."""
-        return self._follower.revision
-
-    async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
-        """Returns once everything up to `revision` is here; raises `Temporary` after `timeout_s` seconds."""
-        await self._follower.wait_for(revision, timeout_s)
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -148,30 +125,17 @@ class Directory:
             lambda change: not namespace or change.instance.namespace == namespace,
         )
 
-    def on_change(self, listener: Callable[[Sequence[InstanceChange]], None]) -> Callable[[], None]:
-        """Calls `listener` with every batch of changes, after it has been applied; the result ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
     # The follower's model
 
-    def apply(self, records: Sequence[Record], *, live: bool) -> None:
-        changes = []
-        for record in records:
-            kind, _, namespace, name = record.subject.split(".")
-            key = intern(subjects.untoken(namespace)), subjects.untoken(name)
-            try:
-                change = self._appliers[kind](key, record)
-            except msgspec.DecodeError as error:
-                log.error("%s at %d cannot be read and is ignored: %s", record.subject, record.sequence, error)
-                continue
-            if change is not None:
-                changes.append(change)
-        if live and changes:
-            self._ring.publish(changes)
-            tell(self._listeners, changes)
+    def apply(self, record: Record) -> InstanceChange | None:
+        kind, _, namespace, name = record.subject.split(".")
+        return self._appliers[kind]((intern(subjects.untoken(namespace)), subjects.untoken(name)), record)
+
+    def _publish(self, changes: Sequence[InstanceChange]) -> None:
+        self._ring.publish(changes)
 
     def loaded(self, revision: int) -> None:
+        self._ring.end_watches()
         self._ring = ChangeRing(revision, self._history)
 
     def held(self) -> Iterable[tuple[str, int]]:
@@ -182,15 +146,13 @@ class Directory:
                 yield subjects.status_subject(region, namespace, name), instance.revision
             if instance.deletion is not None:
                 yield subjects.deletion_subject(region, namespace, name), instance.revision
-        for (namespace, name), (_, sequence) in self._waiting_statuses.items():
+        for (namespace, name), sequence in self._waiting_statuses.sequences():
             yield subjects.status_subject(region, namespace, name), sequence
-        for (namespace, name), (_, sequence) in self._waiting_deletions.items():
+        for (namespace, name), sequence in self._waiting_deletions.sequences():
             yield subjects.deletion_subject(region, namespace, name), sequence
         for (namespace, digest), template in self._index.templates.items():
-            yield subjects.template_subject(region, namespace, digest), template.revision
-
-    def forget(self, gone: Sequence[str]) -> None:
-        self.apply([Record(subject, b"", self.revision, True, 0) for subject in gone], live=True)
+            if template.revision:
+                yield subjects.template_subject(region, namespace, digest), template.revision
 
     def _apply_agent(self, key: Key, record: Record) -> InstanceChange | None:
         previous = self._instances.get(key)
@@ -222,9 +184,9 @@ class Directory:
         status = previous.status if previous is not None else None
         deletion = previous.deletion if previous is not None else None
         if self._waiting_statuses:
-            status = self._waiting_statuses.pop(key, (status, 0))[0]
+            status = self._waiting_statuses.take(key) or status
         if self._waiting_deletions:
-            deletion = self._waiting_deletions.pop(key, (deletion, 0))[0]
+            deletion = self._waiting_deletions.take(key) or deletion
         if status is not None and not _speaks_of(status, agent):
             self._set_aside(key, status, None, sequence)
             status = None
@@ -235,14 +197,14 @@ class Directory:
 
     def _set_aside(self, key: Key, status: StatusRecord | None, deletion: DeletionRecord | None, sequence: int) -> None:
         if status is not None:
-            self._waiting_statuses[key] = status, sequence
+            self._waiting_statuses.put(key, status, sequence)
         if deletion is not None:
-            self._waiting_deletions[key] = deletion, sequence
+            self._waiting_deletions.put(key, deletion, sequence)
 
     def _apply_status(self, key: Key, record: Record) -> InstanceChange | None:
         instance = self._instances.get(key)
         if self._waiting_statuses:
-            self._waiting_statuses.pop(key, None)
+            self._waiting_statuses.take(key)
         if record.tombstone:
             if instance is None or instance.status is None:
                 return None
@@ -262,7 +224,7 @@ class Directory:
     def _apply_deletion(self, key: Key, record: Record) -> InstanceChange | None:
         instance = self._instances.get(key)
         if self._waiting_deletions:
-            self._waiting_deletions.pop(key, None)
+            self._waiting_deletions.take(key)
         if record.tombstone:
             if instance is None or instance.deletion is None:
                 return None
@@ -280,8 +242,9 @@ class Directory:
         if record.tombstone:
             self._index.drop_template(namespace, digest)
             return
+        spec = _SPEC.decode(_TEMPLATE.decode(record.data).spec)
+        Template(namespace, digest, spec, 0)  # a spec that cannot be loaded is refused here, before anything changes
         template = self._index.template(namespace, digest)
-        spec = msgspec.json.decode(_TEMPLATE.decode(record.data).spec)
         groups = self._index.of_template(template)
         # Its instances came first: what the indexes made of them without the template is taken back.
         instances = self._all([key for group in groups for key in group.keys])
@@ -327,6 +290,7 @@ _AGENT = msgspec.msgpack.Decoder(AgentRecord)
 _STATUS = msgspec.msgpack.Decoder(StatusRecord)
 _DELETION = msgspec.msgpack.Decoder(DeletionRecord)
 _TEMPLATE = msgspec.msgpack.Decoder(TemplateRecord)
+_SPEC = msgspec.json.Decoder(dict[str, Any])
 
 _SHARED_FIELDS = ("agent_set", "agent_set_uid", "template", "node", "reason", "message")
 """Strings that many agent records have in common; kept once."""

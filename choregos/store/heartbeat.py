@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Never, Self
 
 import msgspec
 
@@ -104,14 +104,10 @@ class LeaseObserver:
         self._prefix = prefix
         self._leases: dict[str, tuple[LeaseRecord, float, int]] = {}  # name -> record, seen at, sequence
         self._scope = scope
-        self._follower = Follower(log, (f"al.{subjects.token(scope)}.*.lease",), self, clock)
+        self._follower: Follower[Never] = Follower(log, (f"al.{subjects.token(scope)}.*.lease",), self, clock)
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._follower.open()
-        except BaseException:
-            await self._follower.close()
-            raise
+        await self._follower.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,23 +133,22 @@ class LeaseObserver:
 
     # The follower's model
 
-    def apply(self, records: Sequence[Record], *, live: bool) -> None:
-        for record in records:
-            name = subjects.untoken(record.subject.split(".")[2])
-            if not name.startswith(self._prefix):
-                continue
-            name = name.removeprefix(self._prefix)
-            if record.tombstone:
-                self._leases.pop(name, None)
-            else:
-                self._leases[name] = _decode(record.data), self._clock.monotonic(), record.sequence
+    def apply(self, record: Record) -> None:
+        name = subjects.untoken(record.subject.split(".")[2])
+        if not name.startswith(self._prefix):
+            return
+        name = name.removeprefix(self._prefix)
+        if record.tombstone:
+            self._leases.pop(name, None)
+        else:
+            self._leases[name] = _decode(record.data), self._clock.monotonic(), record.sequence
+
+    def announce(self, changes: Sequence[Never]) -> None:
+        """Nobody listens: whoever wants to know asks."""
 
     def loaded(self, revision: int) -> None:
-        pass
+        """Nobody was told a revision."""
 
     def held(self) -> Iterable[tuple[str, int]]:
         for name, (_, _, sequence) in self._leases.items():
             yield subjects.lease_subject(self._scope, self._prefix + name), sequence
-
-    def forget(self, gone: Sequence[str]) -> None:
-        self.apply([Record(subject, b"", 0, True, 0) for subject in gone], live=True)

@@ -7,22 +7,27 @@ from typing import Any
 
 import msgspec
 
+from choregos.resources.meta import REGION_LABEL, SET_LABEL, TEMPLATE_LABEL
 from choregos.store.watch import ChangeType
 from choregos.wire.instances import AgentRecord, DeletionRecord, Phase, StatusRecord
 
 Key = tuple[str, str]
 """(namespace, name) of an instance."""
 
-TEMPLATE_LABEL = "choregos.dev/template"
-SET_LABEL = "choregos.dev/set"
-REGION_LABEL = "choregos.dev/region"
+
+class _Entry(msgspec.Struct, gc=False):
+    """What is used here of a template's spec."""
+
+    name: str = ""
+    capabilities: tuple[str, ...] = ()
+    labels: dict[str, str] | None = None
 
 
 class Template:
     """A parsed agent template, shared by all instances that name its digest.
 
     Attributes:
-        revision: sequence of its record; 0 while only its digest is known.
+        revision: sequence of its record; 0 while there is none: only its digest is known, or the record was removed.
         spec: one `spec.agents[]` entry of an AgentCluster, without replicas and strategy.
         name: of the entry; empty while only the digest is known.
         capabilities: those it declares.
@@ -37,12 +42,21 @@ class Template:
         self.load(spec, revision)
 
     def load(self, spec: Mapping[str, Any], revision: int) -> None:
-        """Fills in what only the digest was known of."""
+        """Fills in what only the digest was known of.
+
+        Raises:
+            msgspec.ValidationError: that is no template's spec; nothing has changed.
+        """
+        entry = msgspec.convert(spec, _Entry)
         self.spec = spec
         self.revision = revision
-        self.name: str = spec.get("name", "")
-        self.capabilities: tuple[str, ...] = tuple(spec.get("capabilities", ()))
-        self.labels: Mapping[str, str] = spec.get("labels") or {}
+        self.name = entry.name
+        self.capabilities = entry.capabilities
+        self.labels: Mapping[str, str] = entry.labels or {}
+
+    def removed(self) -> None:
+        """Its record is gone; what is known of it still serves the instances that have it."""
+        self.revision = 0
 
 
 class Group:

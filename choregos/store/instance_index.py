@@ -1,6 +1,7 @@
 """Indexes over the directory's instances: by node, by set, by labels, and by capability of those that are ready.
 
-Invariant: after `update(previous, new)` every index shows `new` and no trace of `previous`.
+Invariant: after `update(previous, new)` every index shows `new` and no trace of `previous`; a template is known while
+it has a record or an instance.
 """
 
 from __future__ import annotations
@@ -50,9 +51,15 @@ class InstanceIndex:
         return self._templates
 
     def drop_template(self, namespace: str, digest: str) -> None:
-        """Forgets a template that no instance has."""
-        if not any(group.template.digest == digest for group in self._groups.get(namespace, {}).values()):
-            self._templates.pop((namespace, digest), None)
+        """The template's record is gone: forgets the template with its last instance, or now."""
+        template = self._templates.get((namespace, digest))
+        if template is not None:
+            template.removed()
+            self._forget_unused(template)
+
+    def _forget_unused(self, template: Template) -> None:
+        if not template.revision and not self.of_template(template):
+            self._templates.pop((template.namespace, template.digest), None)
 
     def update(self, previous: Instance | None, new: Instance | None) -> None:
         """Replaces one state of an instance by another; None: it is not there."""
@@ -81,6 +88,7 @@ class InstanceIndex:
         siblings.remove(group)
         if not siblings:
             del self._groups_of_set[group.agent_set_uid]
+        self._forget_unused(group.template)
 
     def _update_node(self, previous: Instance | None, new: Instance | None) -> None:
         before = previous.record.node if previous is not None else None

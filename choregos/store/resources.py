@@ -7,7 +7,6 @@ handed out are shared and must not be changed. It neither validates nor defaults
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,12 +17,10 @@ import msgspec
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound
 from choregos.foundation.tasks import Tasks
-from choregos.store.follower import WAIT_TIMEOUT_S, Follower, tell
 from choregos.store.port import Fence, Record, RecordLog, Write
+from choregos.store.read_model import ReadModel
 from choregos.store.watch import ChangeRing, ChangeType, Watch
 from choregos.wire import subjects
-
-log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -90,7 +87,7 @@ class _Shelf:
         return map(self.objects.__getitem__, self._ordered)
 
 
-class ResourceStore:
+class ResourceStore(ReadModel[Change]):
     """The objects of one log. An async context manager: open means that the cache is complete.
 
     Args:
@@ -99,6 +96,7 @@ class ResourceStore:
     """
 
     def __init__(self, log: RecordLog, clock: Clock, *, ttl_s: int | None = None) -> None:
+        super().__init__(log, (">",), clock)
         self._log = log
         self._clock = clock
         self._ttl_s = ttl_s
@@ -106,34 +104,19 @@ class ResourceStore:
         self._written_ms: dict[str, int] = {}  # subject -> wall_ms, oldest first; only with a ttl
         self._rings: dict[str, ChangeRing[Change]] = {}
         self._loaded_at = 0
-        self._listeners: list[Callable[[Sequence[Change]], None]] = []
-        self._follower = Follower(log, (">",), self, clock)
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._follower.open()
-        except BaseException:
-            await self._follower.close()
-            raise
+        await super().__aenter__()
         if self._ttl_s is not None:
             self._tasks.start(self._expire_regularly(self._ttl_s), "expire")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
-        await self._follower.close()
+        await super().__aexit__(*error)
 
     # Reading
-
-    @property
-    def revision(self) -> int:
-        """Everything up to this sequence is in the cache."""
-        return self._follower.revision
-
-    async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
-        """Returns once the cache has everything up to `revision`; raises `Temporary` after `timeout_s` seconds."""
-        await self._follower.wait_for(revision, timeout_s)
 
     def get(self, resource: str, namespace: str, name: str) -> Object:
         """Raises: NotFound."""
@@ -163,11 +146,6 @@ class ResourceStore:
         ring = self._ring(resource)
         start = self.revision if since is None else since
         return Watch(ring, start, lambda: self.revision, _of_namespace(namespace))
-
-    def on_change(self, listener: Callable[[Sequence[Change]], None]) -> Callable[[], None]:
-        """Calls `listener` with every batch of changes, after the cache has applied it; the result ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
 
     # Writing
 
@@ -238,22 +216,13 @@ class ResourceStore:
 
     # The follower's model
 
-    def apply(self, records: Sequence[Record], *, live: bool) -> None:
-        changes = [change for change in map(self._apply, records) if change is not None]
-        if live:
-            self._announce(changes)
-
-    def _apply(self, record: Record) -> Change | None:
+    def apply(self, record: Record) -> Change | None:
         if not record.subject.startswith(_OBJECTS):
-            return None
-        try:
-            obj = _decode(record.data, record.sequence) if record.data else None
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            log.error("%s at %d is no object and is ignored: %r", record.subject, record.sequence, error)
             return None
         _, resource, namespace, name = map(subjects.untoken, record.subject.split("."))
         if namespace == subjects.CLUSTER_SCOPE:
             namespace = ""
+        obj = _decode(record, namespace, name) if record.data else None
         self._written_ms.pop(record.subject, None)
         if record.tombstone or obj is None:
             previous = self._take(resource, namespace, name)
@@ -269,6 +238,9 @@ class ResourceStore:
 
     def loaded(self, revision: int) -> None:
         self._loaded_at = revision
+        for ring in self._rings.values():
+            ring.end_watches()
+        self._rings.clear()
 
     def held(self) -> Iterable[tuple[str, int]]:
         for resource, namespaces in self._shelves.items():
@@ -276,18 +248,12 @@ class ResourceStore:
                 for name, obj in shelf.objects.items():
                     yield subjects.object_subject(resource, namespace, name), _version(obj)
 
-    def forget(self, gone: Sequence[str]) -> None:
-        tombstones = (Record(subject, b"", self.revision, True, 0) for subject in gone)
-        self._announce([change for change in map(self._apply, tombstones) if change is not None])
-
-    def _announce(self, changes: Sequence[Change]) -> None:
+    def _publish(self, changes: Sequence[Change]) -> None:
         by_resource: dict[str, list[Change]] = {}
         for change in changes:
             by_resource.setdefault(change.resource, []).append(change)
         for resource, part in by_resource.items():
             self._ring(resource).publish(part)
-        if changes:
-            tell(self._listeners, changes)
 
     def _ring(self, resource: str) -> ChangeRing[Change]:
         ring = self._rings.get(resource)
@@ -319,7 +285,7 @@ class ResourceStore:
                     break
                 gone.append(subject)
             if gone:
-                self.forget(gone)
+                self._follower.forget(gone)
 
 
 _OBJECTS = ("o.", "oe.")
@@ -354,7 +320,15 @@ def _encode(obj: Object) -> bytes:
     return msgspec.json.encode({**obj, "metadata": metadata})
 
 
-def _decode(data: bytes, sequence: int) -> Object:
-    obj: Object = msgspec.json.decode(data)
-    obj["metadata"]["resourceVersion"] = str(sequence)
+def _decode(record: Record, namespace: str, name: str) -> Object:
+    """The object in a record.
+
+    Raises:
+        Exception: it holds none, or another than its subject says.
+    """
+    obj: Object = msgspec.json.decode(record.data)
+    metadata = obj["metadata"]
+    if (metadata.get("namespace", ""), metadata["name"]) != (namespace, name):
+        raise ValueError("it holds an object of another name")
+    metadata["resourceVersion"] = str(record.sequence)
     return obj

@@ -55,6 +55,13 @@ class ChangeRing(Generic[C]):
         for watcher in self._watchers:
             watcher.wake()
 
+    def end_watches(self) -> None:
+        """Another ring takes this one's place: every watch of this one gets `Expired` when it reads on."""
+        self._dropped += len(self._changes) + 1
+        self._changes.clear()
+        for watcher in self._watchers:
+            watcher.wake()
+
     def position_after(self, revision: int) -> int:
         """Where a watcher begins that has seen everything up to `revision`.
 
@@ -78,11 +85,11 @@ class ChangeRing(Generic[C]):
         """Up to `limit` changes from `position` on.
 
         Raises:
-            Expired: the watcher was too slow.
+            Expired: the watcher was too slow, or the ring is out of use.
         """
         start = position - self._dropped
         if start < 0:
-            raise Expired("this watch fell too far behind")
+            raise Expired("this watch fell too far behind, or what it watched was read anew: list again")
         if start > len(self._changes) // 2:
             # islice walks from the left; near the right end it is cheaper to walk back.
             tail = list(islice(reversed(self._changes), len(self._changes) - start))

@@ -150,6 +150,25 @@ async def test_capabilities_of_the_class_count_when_the_template_has_none(
     assert directory.capabilities("ns") == []
 
 
+async def test_a_template_removed_under_its_agents_can_be_stored_again_and_goes_with_the_last_of_them(
+    directory: Directory, writer: InstanceWriter, fence: Fence
+) -> None:
+    await writer.put_templates([("ns", template())], fence)
+    await writer.create_agents([("ns", "a", agent())], fence)
+    await directory.wait_for(writer.revision)
+    stored = directory.templates["ns", DIGEST]
+    await writer.remove_template(stored, fence)
+    await directory.wait_for(writer.revision)
+    assert (stored.revision, directory.get("ns", "a").labels["tier"]) == (0, "gold")
+    await writer.put_templates([("ns", template())], fence)
+    await directory.wait_for(writer.revision)
+    assert directory.templates["ns", DIGEST].revision == writer.revision
+    await writer.remove_template(directory.templates["ns", DIGEST], fence)
+    await writer.remove_agents([directory.get("ns", "a")], fence)
+    await directory.wait_for(writer.revision)
+    assert directory.templates == {}
+
+
 async def test_an_agent_that_is_being_deleted_takes_no_calls(
     directory: Directory, writer: InstanceWriter, fence: Fence
 ) -> None:
@@ -313,16 +332,21 @@ def test_indexes_agree_with_instances_after_every_history(history: list[tuple[st
     """And a reader that comes late, or saw only some of the states in between, ends with the same picture."""
     everything, late = (Directory(MemoryLog(SystemClock()), REGION, SystemClock()) for _ in range(2))
     stored: dict[str, Record] = {}
+
+    def catch_up() -> None:
+        for record in sorted(stored.values(), key=lambda record: record.sequence):
+            late.apply(record)
+        stored.clear()
+
     for sequence, (kind, name, body) in enumerate(history, 1):
         subject = f"{kind}.{REGION}.ns.{name}"
         data = b"" if body is None else msgspec.msgpack.encode(body)
         stored[subject] = Record(subject, data, sequence, body is None, 0)
-        everything.apply([stored[subject]], live=True)
+        everything.apply(stored[subject])
         consistent(everything)
         if random.Random(seed + sequence).random() < 0.2:
-            late.apply(sorted(stored.values(), key=lambda record: record.sequence), live=True)
-            stored.clear()
-    late.apply(sorted(stored.values(), key=lambda record: record.sequence), live=False)
+            catch_up()
+    catch_up()
     consistent(late)
     assert [essence(instance) for instance in late.list()] == [essence(instance) for instance in everything.list()]
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -56,11 +56,16 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 class JetStreamLog:
-    """A `RecordLog`; see the port for the meaning of its methods. An async context manager."""
+    """A `RecordLog`; see the port for the meaning of its methods. An async context manager.
 
-    def __init__(self, bus: Bus, stream: str) -> None:
+    Args:
+        before_write: called before each write with its first subject; what it raises is raised instead of writing.
+    """
+
+    def __init__(self, bus: Bus, stream: str, *, before_write: Callable[[str], None] = lambda _: None) -> None:
         self._bus = bus
         self.stream = stream
+        self._before_write = before_write
         self._requests = Requests(bus)
         self._batches = asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX)
 
@@ -98,6 +103,7 @@ class JetStreamLog:
     async def append(self, write: Write, *, fence: Fence | None = None) -> int:
         if fence is not None and write.expected is not None:
             return (await self.append_batch([write], fence=fence))[0]
+        self._before_write(write.subject)
         headers = _headers(write)
         if fence is not None:
             headers |= _fence_headers(fence)
@@ -110,6 +116,7 @@ class JetStreamLog:
 
     async def append_batch(self, writes: Sequence[Write], *, fence: Fence | None = None) -> Sequence[int]:
         check_batch(writes)
+        self._before_write(writes[0].subject)
         limit = self._bus.client.max_payload
         for write in writes:
             if len(write.data) > limit:
