@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -63,14 +64,12 @@ class Leader:
     def __init__(self, world: World, fence: Fence) -> None:
         self.world = world
         self.fence = fence
-        self.digest, encoded = canonical_digest(TEMPLATE)
-        self.template = TemplateRecord(1, self.digest, encoded)
 
-    async def create(self, *names: str, node: str = NODE) -> None:
-        await self.world.writer.put_templates([("default", self.template)], self.fence)
+    async def create(self, *names: str, node: str = NODE, template: dict[str, Any] = TEMPLATE) -> None:
+        digest, encoded = canonical_digest(template)
+        await self.world.writer.put_templates([("default", TemplateRecord(1, digest, encoded))], self.fence)
         records = [
-            ("default", name, AgentRecord(1, f"uid-{name}", "work", "set-uid", self.digest, node, 1, 1))
-            for name in names
+            ("default", name, AgentRecord(1, f"uid-{name}", "work", "set-uid", digest, node, 1, 1)) for name in names
         ]
         await self.world.writer.create_agents(records, self.fence)
         await self.seen()
@@ -226,6 +225,69 @@ async def test_statuses_wait_for_the_log_and_only_the_last_is_written(world: Wor
         statuses.report([msgspec.structs.replace(status, phase=Phase.RUNNING, ready=True)])
         await world.until(lambda: world.ready() == {"a-0"})
     assert calls == [1, 1, 1, 1]
+
+
+def foreign(name: str, phase: Phase = Phase.RUNNING) -> tuple[str, str, StatusRecord]:
+    """The word of a node that the agent is not bound to any more."""
+    return ("default", name, StatusRecord(1, f"uid-{name}", 0, phase, phase is Phase.RUNNING, "elsewhere", 0, 0))
+
+
+async def test_a_status_that_was_overwritten_is_written_again(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0", "a-1", "a-2", "a-3")
+        await world.until(lambda: len(host.running) == len(world.ready()) == 3)
+        (refused,) = set(world.agents()) - world.ready()
+        await world.writer.put_statuses([foreign(name) for name in world.agents()])
+        await leader.seen()
+        await world.until(lambda: len(world.ready()) == 3)
+        await world.until(lambda: world.agents()[refused].phase is Phase.REJECTED)
+
+
+async def test_what_no_change_told_of_is_found_by_the_scan(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0", "a-1")
+        await world.until(lambda: len(world.ready()) == 2)
+        blind, world.directory._listeners = world.directory._listeners, []
+        await leader.create("a-2")
+        await leader.remove("a-0")
+        await leader.change("a-1", node="node-b", binding=2)
+        world.directory._listeners = blind
+        assert host.names() == {"a-0", "a-1"}
+        await world.pass_time(3)
+        assert host.names() == {"a-2"}
+        assert world.ready() == {"a-2"}
+
+
+async def test_one_odd_template_does_not_lose_the_others(world: World, leader: Leader) -> None:
+    await leader.create("a-0", "a-2")
+    await leader.create("a-1", template={"name": "odd", "resources": {"cpu": "plenty"}})
+    async with running_node(world) as host:
+        assert host.names() == {"a-0", "a-2"}
+        await world.until(lambda: world.agents()["a-1"].status is not None)
+        status = world.agents()["a-1"].status
+        assert (status.phase, status.reason) == (Phase.PENDING, "TemplateUnreadable")
+        assert "plenty" in status.message
+        revision = world.directory.revision
+        await world.pass_time(10)
+        assert world.agents()["a-1"].revision <= revision
+
+
+async def test_a_defect_does_not_end_the_scans(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        on_node, failed = world.directory.on_node, []
+
+        def failing(node: str) -> Any:
+            if not failed:
+                failed.append(node)
+                raise ValueError("defect")
+            return on_node(node)
+
+        world.directory.on_node = failing  # type: ignore[method-assign]
+        blind, world.directory._listeners = world.directory._listeners, []
+        await leader.create("a-0")
+        world.directory._listeners = blind
+        await world.until(lambda: host.names() == {"a-0"}, timeout_s=5)
+        assert failed
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Directory → host: which agents shall run on this node.
 
-Level-triggered: every change of a record that is, or was, bound here is compared with what was handed to the host. The
-last gate: a binding that would take more than the node can allocate is refused with numbers, and the region binds the
-agent elsewhere. Invariants: what the host holds never takes more than the allocatable; an agent is let go as soon as
-its record is not bound here any more; a refusal is said once per binding.
+Level-triggered: every change of a record that is, or was, bound here is compared with what was handed to the host, and
+`rescan` compares all of them, for what no change told of. The last gate: a binding that would take more than the node
+can allocate is refused with numbers, and the region binds the agent elsewhere. Invariants: what the host holds never
+takes more than the allocatable; an agent is let go as soon as its record is not bound here any more; what was said of
+a binding is said again if the directory does not show it, because another's word has overwritten it, and not otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 MOVED_GRACE_S = 1.0
 """Seconds for an agent that belongs elsewhere by now: another may be running already."""
 
+UNREADABLE = "TemplateUnreadable"
+"""Reason of an agent whose template this node does not understand: another version of choregos wrote it."""
+
 ONE_AGENT = 1000
 KINDS_MAX = 4096
 
@@ -53,11 +57,16 @@ class _Kind:
 
 @dataclass(slots=True)
 class _Held:
-    """An agent that was handed to the host and has not been reported as stopped."""
+    """An agent that was handed to the host and has not been reported as stopped.
+
+    Attributes:
+        said: what the host last said of this binding.
+    """
 
     binding: int
     kind: _Kind
     leaving: bool = False
+    said: HostStatus | None = None
 
 
 class Assignments:
@@ -75,7 +84,6 @@ class Assignments:
         self._allocated: dict[str, int] = {}
         self._kinds: dict[tuple[str, str], _Kind] = {}  # by (namespace, digest)
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._incomplete: set[tuple[str, str]] = set()  # agents whose template is not known yet
 
     def open(self, allocatable: Mapping[str, int]) -> None:
         """Takes over what is bound here, as after a restart: nothing of it runs, whatever its status says."""
@@ -99,11 +107,13 @@ class Assignments:
         """What they take, in thousandths; every allocatable resource is named."""
         return {name: self._allocated.get(name, 0) for name in self._allocatable}
 
-    def retry(self) -> None:
-        """Takes agents whose template has come in the meantime."""
-        found = [self._directory.find(*agent) for agent in self._incomplete]
-        self._incomplete.clear()
-        self._take([one for one in found if one is not None and one.record.node == self._node])
+    def rescan(self) -> None:
+        """Compares everything that is bound here with what the host holds; costs next to nothing where they agree."""
+        bound = self._directory.on_node(self._node)
+        here = {one.record.uid for one in bound}
+        self._refused = {uid: binding for uid, binding in self._refused.items() if uid in here}
+        self._withdraw([uid for uid, held in self._held.items() if uid not in here and not held.leaving], MOVED_GRACE_S)
+        self._take(bound)
 
     def _changed(self, changes: Sequence[InstanceChange]) -> None:
         # A batch may hold several states of one agent, of which only the last one is true.
@@ -127,16 +137,10 @@ class Assignments:
         leaving: dict[float, list[str]] = {}
         answers: list[HostStatus] = []
         for one in instances:
-            record = one.record
-            held = self._held.get(record.uid)
-            if record.deletion_ms:
-                if held is None:
-                    if one.phase is not Phase.STOPPED:
-                        answers.append(self._status(one, Phase.STOPPED, "Stopped", ""))
-                elif not held.leaving:
-                    leaving.setdefault(record.grace_s, []).append(record.uid)
-            elif held is None or held.binding != record.binding:
-                self._consider(one, assigned, answers)
+            try:
+                self._compare(one, assigned, leaving, answers)
+            except Exception as error:  # of an odd template, say; the others are none the worse for it
+                answers += self._puzzled(one, error)
         if answers:
             self._statuses.report(answers)
         if assigned:
@@ -144,13 +148,34 @@ class Assignments:
         for grace_s, uids in leaving.items():
             self._withdraw(uids, grace_s)
 
+    def _compare(
+        self, one: Instance, assigned: list[Assignment], leaving: dict[float, list[str]], answers: list[HostStatus]
+    ) -> None:
+        record = one.record
+        held = self._held.get(record.uid)
+        if record.deletion_ms:
+            if held is None:
+                if one.phase is not Phase.STOPPED:
+                    answers.append(self._status(one, Phase.STOPPED, "Stopped", ""))
+            elif not held.leaving:
+                leaving.setdefault(record.grace_s, []).append(record.uid)
+        elif held is None or held.binding != record.binding:
+            self._consider(one, assigned, answers)
+        elif one.status is None and held.said is not None:
+            answers.append(held.said)
+
+    def _puzzled(self, one: Instance, error: Exception) -> Sequence[HostStatus]:
+        if one.status is not None and one.status.reason == UNREADABLE:
+            return ()
+        log.error("agent %s/%s cannot be started", one.namespace, one.name, exc_info=error)
+        return (self._status(one, Phase.PENDING, UNREADABLE, f"this node cannot read its template: {error!r}"),)
+
     def _consider(self, one: Instance, assigned: list[Assignment], answers: list[HostStatus]) -> None:
         record = one.record
-        if self._refused.get(record.uid) == record.binding:
+        if self._refused.get(record.uid) == record.binding and one.status is not None:
             return
         if not one.template.revision:
-            self._incomplete.add(one.key)
-            return
+            return  # it comes before the next scan
         kind = self._kind(one)
         held = self._held.get(record.uid)
         if held is None:
@@ -162,7 +187,7 @@ class Assignments:
             self._held[record.uid] = _Held(record.binding, kind)
             self._charge(kind, 1)
         else:
-            held.binding, held.leaving = record.binding, False
+            held.binding, held.leaving, held.said = record.binding, False, None
         restarts = 0 if one.status is None else one.status.restarts
         assigned.append(
             Assignment(
@@ -215,13 +240,14 @@ class Assignments:
             self._host.withdraw(uids, grace_s)
 
     def _reported(self, statuses: Sequence[HostStatus]) -> None:
-        """The host forgets what has stopped; so does the count, and then there is room."""
         for status in statuses:
-            if status.phase is Phase.STOPPED:
-                held = self._held.get(status.uid)
-                if held is not None and held.binding == status.binding:
-                    del self._held[status.uid]
-                    self._charge(held.kind, -1)
+            held = self._held.get(status.uid)
+            if held is None or held.binding != status.binding:
+                continue
+            held.said = status
+            if status.phase is Phase.STOPPED:  # the host forgets it; so does the count, and then there is room
+                del self._held[status.uid]
+                self._charge(held.kind, -1)
 
     def _restarted(self, one: Instance) -> HostStatus:
         return self._status(one, Phase.PENDING, "NodeRestarted", "the node's process was started again")

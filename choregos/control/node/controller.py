@@ -99,11 +99,13 @@ class NodeController:
             if self._heartbeat.superseded:
                 self.superseded.set()
                 return
-            self._assignments.retry()
             try:
+                self._assignments.rescan()
                 await self._write_object()
             except Temporary as error:
                 log.info("the figures of this node wait: %s", error)
+            except Exception:  # this is what repairs; it must not be what ends
+                log.exception("node %s could not be refreshed", self._settings.name)
 
     async def _write_object(self) -> None:
         await self._object.write(self._assignments.count, self._assignments.allocated())
