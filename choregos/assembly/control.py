@@ -47,7 +47,8 @@ async def run_control(directory: DataDirectory, config: MachineConfig) -> None:
     address = bus_address(directory, config, BusUser.CONTROL)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(address, NAME))
-        logs = await stack.enter_async_context(open_logs(bus, config.region, provision=True))
+        room = directory.disk.require_to_write
+        logs = await stack.enter_async_context(open_logs(bus, config.region, provision=True, before_write=room))
         context = await _open_context(stack, address, logs, config.region)
         await ensure_defaults(context)
         await stack.enter_async_context(serve(build_app(context), _tls(directory, config)))

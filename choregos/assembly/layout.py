@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from choregos.assembly.disk import Disk
 from choregos.foundation.errors import Permanent
 from choregos.foundation.files import private_directory, write_atomic
-
-FREE_BYTES_MIN = 64 * 1024 * 1024
-"""Below this `choregos up` refuses to start: a JetStream that runs full refuses every write."""
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +49,10 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
     root: Path
+
+    @property
+    def disk(self) -> Disk:
+        return Disk(self.root)
 
     @property
     def pki(self) -> Path:
@@ -91,6 +92,7 @@ class DataDirectory:
         Raises:
             Permanent: it cannot be made or written, or its disk is full; says which, and what to do.
         """
+        self.disk.require_to_start()
         try:
             for folder in (self.root, self.pki, self.nats, self.logs):
                 private_directory(folder)
@@ -102,12 +104,6 @@ class DataDirectory:
                 f"the data directory {self.root} cannot be written: {error.strerror}. "
                 "Choose another with --data-dir, or free it."
             ) from error
-        free = shutil.disk_usage(self.root).free
-        if free < FREE_BYTES_MIN:
-            raise Permanent(
-                f"the disk of {self.root} has {free // 2**20} MiB free, at least {FREE_BYTES_MIN // 2**20} MiB are "
-                "needed. Free some, or choose another directory with --data-dir."
-            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

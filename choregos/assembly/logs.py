@@ -5,7 +5,7 @@ The control plane owns the streams (`provision`); a node only reads and writes t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,8 +32,13 @@ class Logs:
 
 
 @asynccontextmanager
-async def open_logs(bus: Bus, region: str, *, provision: bool) -> AsyncIterator[Logs]:
+async def open_logs(
+    bus: Bus, region: str, *, provision: bool, before_write: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Logs]:
     """The logs of the fleet and of one region, over one connection.
+
+    Args:
+        before_write: may refuse a write, see `JetStreamLog`.
 
     Raises:
         Permanent: with `provision`, a stream of other subjects is in the way.
@@ -45,7 +50,10 @@ async def open_logs(bus: Bus, region: str, *, provision: bool) -> AsyncIterator[
         (agents_stream(region), agents_subjects(region)),
     )
     async with AsyncExitStack() as stack:
-        logs = [await stack.enter_async_context(JetStreamLog(bus, stream)) for stream, _ in wanted]
+        logs = [
+            await stack.enter_async_context(JetStreamLog(bus, stream, before_write=before_write))
+            for stream, _ in wanted
+        ]
         if provision:
             for log, (_, subjects) in zip(logs, wanted, strict=True):
                 await log.provision(subjects)

@@ -93,6 +93,7 @@ class Child:
         self._clock = clock
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
+        self._reason = ""  # why we have ended it ourselves, until that is reported
 
     async def start(self) -> None:
         """Starts it for the first time and returns when it is ready.
@@ -131,7 +132,8 @@ class Child:
         return True
 
     def _report(self, returncode: int, delay_s: float) -> None:
-        how = describe_exit(returncode)
+        how = self._reason or describe_exit(returncode)
+        self._reason = ""
         log.warning("%s (process %d) %s; starting it again in %.1f s", self.spec.name, self.pid, how, delay_s)
         # Who was killed had no time for last words.
         words = self._last_words() if returncode > 0 else ""
@@ -139,6 +141,11 @@ class Child:
 
     def _last_words(self) -> str:
         return tail_of(self._output) or tail_of(self.spec.log)
+
+    async def restart(self, reason: str) -> None:
+        """Ends it, so that `keep_running` starts it again; `reason` completes "it was ended because"."""
+        self._reason = f"was ended because {reason}"
+        await self.stop()
 
     async def stop(self) -> None:
         """Ends it: SIGTERM, and SIGKILL to its whole session if that is not enough."""

@@ -131,6 +131,7 @@ class Machine:
             for child in self.children.values():
                 tasks.start(child.keep_running(), f"keep {child.spec.name} running")
             tasks.start(self._report(), "report restarts")
+            tasks.start(self.directory.disk.watch(self._clock, self._restart_bus), "watch the disk")
             self._stack = stack.pop_all()
         return self
 
@@ -244,6 +245,9 @@ class Machine:
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
         # A record of an earlier start says nothing about this one.
         return ready and status.get("nodeInfo", {}).get("pid") == self.children["node"].pid
+
+    async def _restart_bus(self) -> None:
+        await self.children["nats-server"].restart("the disk was full and has space again")
 
     def _child_exited(self, ended: ChildExit) -> None:
         self._reports.append(ended)
