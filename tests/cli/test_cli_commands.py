@@ -57,8 +57,8 @@ def test_every_fault_of_a_manifest_is_shown_at_its_line(
 def test_a_lone_hyphen_is_standard_input(
     choregos: Choregos, server: SyncClient, manifest: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = Path(manifest("piped")).read_text()
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    piped = io.BytesIO(Path(manifest("piped")).read_bytes())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(piped, encoding="utf-8"))
     assert choregos("apply", "-f", "-").out == "agentcluster.choregos.dev/piped created\n"
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"text": "hi"}'))
     assert choregos("call", "web-1", "reply", "-", "--timeout", "5s").json == {"arguments": {"text": "hi"}}
