@@ -120,6 +120,24 @@ async def test_no_execute_drives_out_those_who_do_not_tolerate_it_or_no_longer(w
             await world.until(lambda: nodes(world) == {"node-b": 3}, timeout_s=15)
 
 
+async def test_a_node_that_cannot_be_read_stops_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    taint = {"key": "x", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
+    async with SimNode(world, "node-a"), SimNode(world, "node-b", taints=[taint]):
+        await up(world, "node-a", "node-b")
+        await world.change_spec("agentnodes", "node-b", taints=[{**taint, "timeAdded": "garbage"}])
+        await world.create("agentsets", agent_set(replicas=2))
+        await world.until(lambda: len(world.ready()) == 2)
+        await world.change_spec("agentsets", "work", replicas=3)
+        await world.until(lambda: len(world.ready()) == 3)
+        assert nodes(world) == {"node-a": 3}
+        told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert len(told) == 1
+        assert told[0].startswith("AgentNode node-b cannot be read")
+        await world.change_spec("agentnodes", "node-b", taints=[])
+        await world.change_spec("agentsets", "work", replicas=5)
+        await world.until(lambda: nodes(world)["node-b"] > 0)
+
+
 async def test_agents_of_a_deleted_node_move(world: World) -> None:
     async with SimNode(world, "node-a"), SimNode(world, "node-b"):
         await up(world, "node-a", "node-b")

@@ -52,6 +52,36 @@ def test_a_node_has_no_namespace() -> None:
     }
 
 
+def tainted(time: Any) -> dict[str, Any]:
+    taint = {"key": "k", "effect": "NoExecute", "timeAdded": time}
+    return {"metadata": {"name": "n"}, "spec": {"taints": [taint]}}
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "garbage",
+        "",
+        "2026-01-01",
+        "2026-01-01T00:00:00",
+        "2026-02-30T00:00:00Z",
+        "20260101T000000Z",
+        "2026-01-01T0:00:00Z",
+    ],
+)
+def test_a_time_is_a_time_with_zone(time: str) -> None:
+    (path,) = faults(AGENTNODE, tainted(time))
+    assert path == "spec.taints[0].timeAdded"
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456789Z", "2026-01-01T01:00:00+01:00", "0001-01-01T00:00:00Z"],
+)
+def test_every_form_of_a_time_is_accepted(time: str) -> None:
+    assert validate(AGENTNODE, tainted(time)).object["spec"]["taints"][0]["timeAdded"] == time
+
+
 def test_a_node_object_as_the_node_writes_it_is_accepted() -> None:
     status = {
         "capacity": {"cpu": "2", "memory": "8Gi", "gpu": "0", "agents": "10k"},

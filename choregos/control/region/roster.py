@@ -1,11 +1,13 @@
 """The nodes of a region as the scheduler sees them: AgentNode objects joined with what the census counts on them.
 
-Invariant: a node takes agents only while its AgentNode says Ready; a node that has just refused a binding is left
-alone for a while, because its own count is the true one. Reads objects, writes none.
+Invariants: a node takes agents only while its AgentNode says Ready; a node that has just refused a binding is left
+alone for a while, because its own count is the true one; an AgentNode that cannot be read takes no agents and drives
+none out, and stands in the way of no other. Reads objects, writes none.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,8 @@ from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.quantity import parse_all
 from choregos.scheduling.filters import evicted_by
 from choregos.scheduling.snapshot import NO_EXECUTE, Needs, Node, Snapshot, Taint
+
+log = logging.getLogger(__name__)
 
 NODES = "agentnodes"
 
@@ -90,12 +94,20 @@ class Roster:
         name, version = obj["metadata"]["name"], obj["metadata"]["resourceVersion"]
         known = self._parsed.get(name)
         if known is None or known[0] != version:
-            known = self._parsed[name] = (version, parse_node(obj))
+            known = self._parsed[name] = (version, _read_node(obj))
         return known[1]
 
 
+def _read_node(obj: ReadOnlyObject) -> Node:
+    try:
+        return parse_node(obj)
+    except Exception as error:  # stored by another version, or past all validation: it is one node's fault
+        log.error("AgentNode %s cannot be read and is left alone: %r", obj["metadata"]["name"], error)
+        return Node(obj["metadata"]["name"], {}, ready=False)
+
+
 def parse_node(obj: ReadOnlyObject) -> Node:
-    """The node without its load."""
+    """The node without its load; raises whatever an odd value of a field makes of it."""
     spec, status = obj["spec"], obj.get("status") or {}
     return Node(
         obj["metadata"]["name"],
@@ -116,7 +128,12 @@ def _added_ms(taint: Mapping[str, Any]) -> int:
 
 def changes_placement(before: ReadOnlyObject | None, after: ReadOnlyObject) -> bool:
     """Whether a change of an AgentNode matters for where agents can be; its counts and times do not."""
-    return before is None or meta.is_deleting(after) or parse_node(before) != parse_node(after)
+    if before is None or meta.is_deleting(after):
+        return True
+    try:
+        return parse_node(before) != parse_node(after)
+    except Exception:  # one of them cannot be read; the roster says which and why
+        return True
 
 
 def is_lost(obj: ReadOnlyObject) -> bool:

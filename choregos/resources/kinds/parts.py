@@ -9,6 +9,7 @@ Invariants: a null is the same as an absent field, as in Kubernetes; an unknown 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from choregos.foundation.timestamp import parse_rfc3339
 from choregos.resources import names, percent, quantity
 from choregos.resources.kinds.free_form import json_fault
 
@@ -101,6 +103,19 @@ def _canonical_memory(value: Any) -> Any:
     return text
 
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _time_fault(value: str) -> str:
+    try:
+        if not _TIME.fullmatch(value):
+            raise ValueError(value)
+        parse_rfc3339(value)
+    except ValueError:
+        return "expected a time with zone (RFC 3339), such as 2026-11-22T18:59:07Z"
+    return ""
+
+
 Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(QUANTITY)]
 MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(QUANTITY)]
 Percent = Annotated[str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING)]
@@ -132,7 +147,7 @@ FreeForm = Annotated[
     _checked(json_fault),
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
-Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Time = Annotated[str, _checked(_time_fault), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class OwnerReference(Part):
