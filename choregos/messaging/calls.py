@@ -1,8 +1,9 @@
 """Answers the calls that arrive for the agents of this process.
 
 Each request runs in a task of its own, finds its agent by name, and is answered by exactly one frame: the result or a
-failure with a code. Nothing is dropped in silence but what is no frame at all (logged) and what wants no reply. Who
-sends is not judged here: the bus's permissions decide who may publish to a host's subject.
+failure with a code. Not answered is only what wants no reply, and, logged, what is no frame at all and a second request
+with the reply subject of one that is under way: nobody could tell the answers apart. Who sends is not judged here: the
+bus's permissions decide who may publish to a host's subject.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from choregos.messaging.transport import CallTransport, Closer
 from choregos.wire.calls import MOVED, Cancel, Failure, Inbound, Request, Result
 
 REQUESTS_MAX = 20_000
-"""Requests of one process that are answered at once, of all its agents; more are refused with `Overloaded`."""
+"""Requests under way in one process, of all its agents, wanted answer or not; more are refused with `Overloaded`."""
 
 Find = Callable[[str], Callee | None]
 """The agent of this process and namespace that has this name and takes calls, or None."""
@@ -71,7 +72,10 @@ class CallServer:
             if running is not None:
                 running.cancel()
             return
-        if len(self._answering) >= REQUESTS_MAX:
+        if reply in self._answering:
+            log.warning("a second request with the reply subject of one under way was ignored")
+            return
+        if len(self._tasks) >= REQUESTS_MAX:
             refusal = Overloaded(f"this host answers {REQUESTS_MAX} calls already")
             self._tasks.start(self._reply(reply, _encode(_failure(refusal, 0))), "refusal", eager=True)
             return
@@ -80,22 +84,25 @@ class CallServer:
             self._answering[reply] = task
 
     async def _answer(self, request: Request, reply: str) -> None:
+        try:
+            await self._reply(reply, await self._outcome(request))
+        finally:
+            self._answering.pop(reply, None)
+
+    async def _outcome(self, request: Request) -> bytes:
+        """The frame that answers the request."""
         started = self._invoker.deadlines.now()
         callee = self._find(request.agent)
         try:
             if callee is None or (request.uid and callee.uid != request.uid):
-                answer = _encode(Failure(MOVED, f"{request.agent} is not on this host"))
-            else:
-                value = await self._invoker.invoke(
-                    callee, request.method, request.capability, request.arguments, request.timeout_ms / 1000
-                )
-                service_us = int((self._invoker.deadlines.now() - started) * 1_000_000)
-                answer = _encode(Result(msgspec.Raw(value), service_us, callee.in_flight + 1))
+                return _encode(Failure(MOVED, f"{request.agent} is not on this host"))
+            value = await self._invoker.invoke(
+                callee, request.method, request.capability, request.arguments, request.timeout_ms / 1000
+            )
         except CallError as error:
-            answer = _encode(_failure(error, callee.in_flight if callee else 0))
-        finally:
-            self._answering.pop(reply, None)
-        await self._reply(reply, answer)
+            return _encode(_failure(error, callee.in_flight if callee else 0))
+        service_us = int((self._invoker.deadlines.now() - started) * 1_000_000)
+        return _encode(Result(msgspec.Raw(value), service_us, callee.in_flight + 1))
 
     async def _reply(self, reply: str, answer: bytes) -> None:
         if not reply:

@@ -18,6 +18,7 @@ from choregos.foundation.errors import (
     Overloaded,
     PayloadTooLarge,
 )
+from choregos.messaging import calls
 from choregos.messaging.backends.memory import MemoryBus, MemoryCallTransport
 from choregos.messaging.calls import CallServer
 from choregos.messaging.deadlines import Deadlines
@@ -77,12 +78,15 @@ class Setting:
     """One call server with one callee, and a client that sends it frames."""
 
     def __init__(self, fake: Fake, in_flight_max: int = 10) -> None:
-        bus = MemoryBus()
+        self.bus = bus = MemoryBus()
         deadlines = Deadlines()
         self.fake = fake
         self.client = MemoryCallTransport(bus, deadlines)
         self.invoker = Invoker(deadlines, in_flight_max)
         self.server = CallServer(MemoryCallTransport(bus, deadlines), {"fake": fake}.get, self.invoker)
+
+    def send_only(self, request: Request, reply: str) -> None:
+        self.bus.send(SUBJECT, msgspec.msgpack.encode(request), reply)
 
     async def send(self, request: Request) -> Result | Failure:
         payload = msgspec.msgpack.encode(request)
@@ -209,6 +213,34 @@ async def test_more_than_the_limit_is_refused() -> None:
         await asyncio.wait(waiting)
         while setting.fake.in_flight:
             await asyncio.sleep(0)
+
+
+async def test_requests_that_want_no_reply_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "REQUESTS_MAX", 2)
+    async with serving(forever) as setting:
+        for _ in range(2):
+            setting.send_only(request(), "")
+        while setting.fake.in_flight < 2:
+            await asyncio.sleep(0)
+        answer = await setting.send(request())
+    assert isinstance(answer, Failure)
+    assert answer.code == "Overloaded"
+
+
+async def test_a_reply_subject_stands_for_one_request(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(forever) as setting:
+        answers: list[bytes] = []
+        setting.bus.listen("_INBOX.x", lambda _, answer, __: answers.append(answer))
+        setting.send_only(request(), "_INBOX.x")
+        setting.send_only(request("refused"), "_INBOX.x")
+        await asyncio.wait_for(setting.fake.began.wait(), 5)
+        while not caplog.records:
+            await asyncio.sleep(0)
+        # The first one can still be cancelled, and its answer is the only one.
+        setting.bus.send(SUBJECT, msgspec.msgpack.encode(Cancel("_INBOX.x")), "")
+        await asyncio.wait_for(setting.fake.cancelled.wait(), 5)
+    assert "reply subject" in caplog.text
+    assert not answers
 
 
 async def test_a_result_over_the_limit_is_named() -> None:
