@@ -10,20 +10,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Never, Self
 
-import msgspec
-
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks
 from choregos.store.follower import Follower
+from choregos.store.lease_record import decode, encode, lease_of
 from choregos.store.port import Record, RecordLog, Write
 from choregos.wire import subjects
 from choregos.wire.instances import VERSION, LeaseRecord
 
 log = logging.getLogger(__name__)
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LeaseRecord).decode
 
 
 class Heartbeat:
@@ -73,10 +69,12 @@ class Heartbeat:
                 await self._beat(takes_over=False)
             except (Temporary, Conflict) as error:
                 log.warning("cannot renew %s: %s", self._subject, error)
+            except Exception:
+                log.exception("cannot renew %s; it will be tried again", self._subject)
 
     async def _beat(self, *, takes_over: bool) -> None:
         last = await self._log.last(self._subject)
-        previous = _decode(last.data) if last is not None and not last.tombstone else None
+        previous = lease_of(last)
         foreign = previous is not None and previous.holder != self._holder
         if foreign and not takes_over:
             log.error("%s was taken over by %s", self._subject, previous.holder if previous else "")
@@ -86,7 +84,7 @@ class Heartbeat:
         transitions = 0 if previous is None else previous.transitions + foreign
         record = LeaseRecord(VERSION, self._holder, self._duration_s, self._renewals, transitions)
         expected = 0 if last is None else last.sequence
-        await self._log.append(Write(self._subject, _encode(record), expected=expected))
+        await self._log.append(Write(self._subject, encode(record), expected=expected))
 
 
 class LeaseObserver:
@@ -141,7 +139,7 @@ class LeaseObserver:
         if record.tombstone:
             self._leases.pop(name, None)
         else:
-            self._leases[name] = _decode(record.data), self._clock.monotonic(), record.sequence
+            self._leases[name] = decode(record.data), self._clock.monotonic(), record.sequence
 
     def announce(self, changes: Sequence[Never]) -> None:
         """Nobody listens: whoever wants to know asks."""

@@ -23,7 +23,8 @@ from choregos.foundation.backoff import Backoff
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks
-from choregos.store.port import Fence, Record, RecordLog, Write
+from choregos.store.lease_record import encode, lease_of
+from choregos.store.port import Fence, RecordLog, Write
 from choregos.wire import subjects
 from choregos.wire.instances import VERSION, LeaseRecord
 
@@ -38,9 +39,6 @@ LOOK_PERIOD_S = 1.0
 
 RELEASED_TTL_S = 3600
 RETRY = Backoff(initial_s=0.2, max_s=2.0)
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LeaseRecord).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,9 @@ class LeaderElection:
 
     Args:
         scope, name: of the lease: a region and `region`, or `fleet` and `fleet`.
-        holder: identity of this candidate, unique per process start.
+        holder: identity of this candidate. No two candidates that run at the same time may share one, and whoever
+            makes them must see to that: a candidate takes a lease that its own identity holds at once. So one that
+            lasts longer than a process lets the next process lead without waiting.
         duration_s: how long leadership outlives its leader.
     """
 
@@ -91,71 +91,60 @@ class LeaderElection:
         """Gives leadership up; for a leader that was told `Deposed`, or whose work has failed."""
         self._resigned.set()
 
-    async def run(
-        self,
-        on_started: Callable[[Fence], Awaitable[None]],
-        on_stopped: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Stands for election until cancelled.
+    async def run(self, on_started: Callable[[Fence], Awaitable[None]]) -> None:
+        """Stands for election until cancelled, whatever fails.
 
         Args:
             on_started: called with the fence for all writes whenever this candidate becomes leader. It may return at
                 once or do the leader's work itself: while it runs the lease is renewed, and it is cancelled when
                 leadership ends. If it raises, this candidate resigns.
-            on_stopped: called when leadership has ended, after `on_started` has been cancelled.
         """
         failures = 0
         while True:
             try:
                 fence = await self._acquire()
+                if fence is None:
+                    await self._clock.sleep(min(LOOK_PERIOD_S, self._duration_s / RENEWALS_PER_LEASE))
+                    continue
+                elected_at = self._clock.monotonic()
+                await self._lead(fence, on_started)
+                # One whose work fails at once must not win election after election without a pause.
+                failures = 0 if self._clock.monotonic() - elected_at > self._duration_s else failures + 1
             except (Temporary, Conflict) as error:
                 log.info("election of %s/%s: %s", self._scope, self._name, error)
                 failures += 1
-                await self._clock.sleep(RETRY.delay_s(failures, random.random()))
-                continue
-            if fence is None:
-                await self._clock.sleep(min(LOOK_PERIOD_S, self._duration_s / RENEWALS_PER_LEASE))
-                continue
-            elected_at = self._clock.monotonic()
-            await self._lead(fence, on_started, on_stopped)
-            # One whose work fails at once must not win election after election without a pause.
-            failures = 0 if self._clock.monotonic() - elected_at > self._duration_s else failures + 1
+            except Exception:
+                log.exception("election of %s/%s failed; standing again", self._scope, self._name)
+                failures += 1
             await self._clock.sleep(RETRY.delay_s(failures, random.random()))
 
     async def _acquire(self) -> Fence | None:
         """Takes the lease if nobody holds it; None if somebody does."""
         last = await self._log.last(self._subject)
-        if last is not None and not last.tombstone and not self._is_over(last):
+        previous = lease_of(last)
+        if last is not None and previous is not None and not self._is_over(previous, last.sequence):
             return None
-        previous = None if last is None or last.tombstone else _decode(last.data)
-        record = LeaseRecord(
-            VERSION, self._holder, self._duration_s, 1, 1 if previous is None else previous.transitions + 1
-        )
+        transitions = 1 if previous is None else previous.transitions + 1
+        record = LeaseRecord(VERSION, self._holder, self._duration_s, 1, transitions)
         epoch_subject = subjects.epoch_subject(self._scope, self._name)
         sent_at = self._clock.monotonic()
         sequences = await self._log.append_batch(
             [
-                Write(self._subject, _encode(record), expected=0 if last is None else last.sequence),
+                Write(self._subject, encode(record), expected=0 if last is None else last.sequence),
                 Write(epoch_subject, self._holder.encode()),
             ]
         )
         self._held = _Held(record, sequences[0], sent_at + self._duration_s)
         return Fence(subjects.fence_subject(self._scope, self._name), epoch_subject, sequences[1])
 
-    def _is_over(self, last: Record) -> bool:
-        lease = _decode(last.data)
+    def _is_over(self, lease: LeaseRecord, sequence: int) -> bool:
         if lease.holder == self._holder:
-            return True  # from a batch whose answer was lost
-        if last.sequence != self._seen_sequence:
-            self._seen_sequence, self._seen_at = last.sequence, self._clock.monotonic()
+            return True  # from a batch whose answer was lost, or from before this process started
+        if sequence != self._seen_sequence:
+            self._seen_sequence, self._seen_at = sequence, self._clock.monotonic()
         return self._clock.monotonic() - self._seen_at >= lease.duration_s
 
-    async def _lead(
-        self,
-        fence: Fence,
-        on_started: Callable[[Fence], Awaitable[None]],
-        on_stopped: Callable[[], Awaitable[None]] | None,
-    ) -> None:
+    async def _lead(self, fence: Fence, on_started: Callable[[Fence], Awaitable[None]]) -> None:
         log.info("%s leads %s/%s, epoch %d", self._holder, self._scope, self._name, fence.epoch)
         self._resigned.clear()
         try:
@@ -166,8 +155,6 @@ class LeaderElection:
                 await asyncio.wait((resigned, renewing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             log.info("%s leads %s/%s no more", self._holder, self._scope, self._name)
-            if on_stopped is not None:
-                await on_stopped()
             await self._release()
 
     async def _renew_while_possible(self) -> None:
@@ -196,13 +183,14 @@ class LeaderElection:
         record = msgspec.structs.replace(held.record, renewals=held.record.renewals + 1)
         sent_at = self._clock.monotonic()
         try:
-            sequence = await self._log.append(Write(self._subject, _encode(record), expected=held.sequence))
+            sequence = await self._log.append(Write(self._subject, encode(record), expected=held.sequence))
         except Conflict:
             # An earlier renewal may have been stored although its answer was lost.
             last = await self._log.last(self._subject)
-            if last is None or last.tombstone or _decode(last.data).holder != self._holder:
+            lease = lease_of(last)
+            if last is None or lease is None or lease.holder != self._holder:
                 raise
-            self._held = _Held(_decode(last.data), last.sequence, held.until)
+            self._held = _Held(lease, last.sequence, held.until)
             return await self._renew(self._held)
         self._held = _Held(record, sequence, sent_at + self._duration_s)
         return None
@@ -219,6 +207,8 @@ class LeaderElection:
                 )
         except (Temporary, Conflict, TimeoutError) as error:
             log.info("cannot release %s/%s: %r", self._scope, self._name, error)
+        except Exception:  # must not take the place of a cancellation
+            log.exception("cannot release %s/%s", self._scope, self._name)
 
 
 async def _awaited(on_started: Callable[[Fence], Awaitable[None]], fence: Fence) -> None:

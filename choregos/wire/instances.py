@@ -111,7 +111,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who holds a lease.
 
     Attributes:
-        holder: identity of the holder, unique per process start.
+        holder: identity of the holder: of one process start, or of a machine on which only one can run.
         duration_s: how long it holds after each renewal, on the observer's monotonic clock.
         renewals: raised at each renewal, so that every renewal is a new record.
         transitions: raised each time the holder changes.

@@ -25,6 +25,7 @@ class FaultyLog(MemoryLog):
 
     unreachable = False
     loses_answers = False
+    error: Exception = Temporary("deliberate")
 
     async def append(self, write: Write, *, fence: Fence | None = None) -> int:
         self._fail_if(self.unreachable)
@@ -44,7 +45,7 @@ class FaultyLog(MemoryLog):
 
     def _fail_if(self, broken: bool) -> None:
         if broken:
-            raise Temporary("deliberate")
+            raise self.error
 
 
 class Candidate:
@@ -63,14 +64,15 @@ class Candidate:
         self.fence = fence
         self.terms += 1
         self.changed.set()
-        if self.work is not None:
-            self.work()
-
-    async def stopped(self) -> None:
-        self.fence = None
+        try:
+            if self.work is not None:
+                self.work()
+            await asyncio.Event().wait()
+        finally:
+            self.fence = None
 
     async def run(self) -> None:
-        await self.election.run(self.started, self.stopped)
+        await self.election.run(self.started)
 
 
 @pytest.fixture
@@ -235,6 +237,39 @@ async def test_a_leader_that_resigns_lets_another_lead(log: FaultyLog, clock: Si
     assert one.terms + two.terms == 2
 
 
+@pytest.mark.parametrize("outage_s", [3, 40])
+async def test_an_unexpected_error_ends_no_candidacy(
+    log: FaultyLog, clock: SimClock, tasks: Tasks, outage_s: float
+) -> None:
+    one, two = Candidate(log, "one", clock), Candidate(log, "two", clock)
+    candidates = [tasks.start(candidate.run(), "candidate") for candidate in (one, two)]
+    await clock.advance(4)
+    log.error, log.unreachable = RuntimeError("deliberate"), True
+    await clock.advance(outage_s)
+    log.unreachable = False
+    await clock.advance(20)
+    assert one.election.leads != two.election.leads
+    log.unreachable = True
+    for candidate in candidates:
+        candidate.cancel()
+    await asyncio.wait(candidates)
+    assert all(candidate.cancelled() for candidate in candidates)
+
+
+async def test_a_lease_that_cannot_be_read_is_nobodys(log: FaultyLog, clock: SimClock, tasks: Tasks) -> None:
+    one = Candidate(log, "one", clock)
+    await log.append(Write("al.test.region.lease", b"{"))
+    tasks.start(one.run(), "candidate")
+    await clock.advance(2)
+    assert one.election.leads
+    await log.append(Write("al.test.region.lease", b"{"))
+    await clock.advance(20)
+    assert (one.terms, one.election.leads) == (2, True)
+    await log.append(Write("al.test.node-n1.lease", b"{"))
+    async with Heartbeat(log, SCOPE, "node-n1", "p1", clock), LeaseObserver(log, SCOPE, clock) as observer:
+        assert observer.holder("n1") == "p1"
+
+
 @pytest.mark.real
 async def test_two_candidates_on_a_real_log(jetstream_log: JetStreamLog, tasks: Tasks) -> None:
     clock = SystemClock()
@@ -288,7 +323,9 @@ async def test_the_latest_process_of_a_node_holds_its_lease(log: FaultyLog, cloc
         assert (old.superseded, new.superseded) == (True, False)
 
 
-async def test_a_heartbeat_survives_an_outage(log: FaultyLog, clock: SimClock) -> None:
+@pytest.mark.parametrize("error", [Temporary("deliberate"), RuntimeError("deliberate")])
+async def test_a_heartbeat_survives_an_outage(log: FaultyLog, clock: SimClock, error: Exception) -> None:
+    log.error = error
     async with LeaseObserver(log, SCOPE, clock) as observer, Heartbeat(log, SCOPE, "node-n1", "p1", clock):
         log.unreachable = True
         await clock.advance(100)
