@@ -10,12 +10,13 @@ the term ends. It does not elect, and it holds no state that matters.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-from choregos.control.queue import QueueFigures, WorkQueue
+from choregos.control.queue import WorkQueue
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Deposed, Temporary
 from choregos.foundation.tasks import Tasks
@@ -124,22 +125,20 @@ class Controller:
         """Something happened that concerns `key`. Safe to call at any time, also after the end."""
         self._queue.add(key)
 
-    def wake_after(self, key: Key, delay_s: float) -> None:
-        """As `wake`, in `delay_s` seconds."""
-        if not self._over:
-            self._queue.add_after(key, delay_s)
-
-    def figures(self) -> QueueFigures:
-        return self._queue.figures()
-
     async def _resync(self) -> None:
         while True:
-            for key in list(self._reconciler.keys()):
-                self._queue.add(key)
+            try:
+                for key in iter(self._reconciler.keys()):
+                    self._queue.add(key)
+            except Exception:  # a defect in one scan; those found before it are looked at, and the next scan comes
+                log.exception("%s: the scan of all keys failed", self._reconciler.name)
             await self._clock.sleep(self._settings.resync_s)
 
     async def _work(self) -> None:
         while not self._over:
+            await asyncio.sleep(
+                0
+            )  # a queue that is never empty, and work that never waits, leave the loop to others too
             key = await self._queue.get()
             try:
                 if not self._over:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Hashable
-from dataclasses import dataclass
+from itertools import count
 from typing import Generic, TypeVar
 
 from choregos.foundation.backoff import RECONCILE, Backoff
@@ -23,23 +23,6 @@ K = TypeVar("K", bound=Hashable)
 
 _STALE_MAX = 64
 """Superseded entries of the heap that are tolerated beyond the live ones before it is rebuilt."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """A queue at one moment.
-
-    Attributes:
-        ready, delayed, working: keys that wait for a worker, for their time, and that are in work.
-        added, retried, done: calls so far.
-    """
-
-    ready: int
-    delayed: int
-    working: int
-    added: int
-    retried: int
-    done: int
 
 
 class WorkQueue(Generic[K]):
@@ -55,14 +38,13 @@ class WorkQueue(Generic[K]):
         self._again: set[K] = set()  # subset of _working: added meanwhile
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []  # entries that differ from _due are stale
+        self._ticket = count()  # breaks ties in the heap, whose keys need no order
         self._failures: dict[K, int] = {}
         self._timer: asyncio.Task[None] | None = None
         self._timer_at = 0.0
-        self._added = self._retried = self._done = 0
 
     def add(self, key: K) -> None:
         """Wants `key` reconciled as soon as a worker is free."""
-        self._added += 1
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -78,8 +60,7 @@ class WorkQueue(Generic[K]):
         if self._due.get(key, at + 1) <= at:
             return
         self._due[key] = at
-        heapq.heappush(self._heap, (at, self._added, key))
-        self._added += 1
+        heapq.heappush(self._heap, (at, next(self._ticket), key))
         if len(self._heap) > 2 * len(self._due) + _STALE_MAX:
             self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
@@ -97,17 +78,12 @@ class WorkQueue(Generic[K]):
         """Counts a failure of `key`, postpones it by the back-off, and returns that delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay_s = self._backoff.delay_s(failures)
-        self._retried += 1
         self.postpone(key, delay_s)
         return delay_s
 
     def forget(self, key: K) -> None:
         """`key` succeeded: its next failure is the first again."""
         self._failures.pop(key, None)
-
-    def failures(self, key: K) -> int:
-        """Failures in a row."""
-        return self._failures.get(key, 0)
 
     async def get(self) -> K:
         """Waits for the next key and takes it into work; `done` must follow."""
@@ -118,16 +94,10 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """The work on `key` has ended, well or not."""
-        self._done += 1
         self._working.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
-
-    def figures(self) -> QueueFigures:
-        return QueueFigures(
-            len(self._waiting), len(self._due), len(self._working), self._added, self._retried, self._done
-        )
 
     def _arm(self) -> None:
         """Keeps exactly one timer, for the earliest delayed key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -117,11 +117,43 @@ async def test_what_a_failing_reconciliation_causes_does_not_shorten_its_delay()
         assert restless.seen == [A, A]
 
 
+async def test_a_reconciler_that_always_wants_more_leaves_the_loop_to_others() -> None:
+    class Greedy(Script):
+        async def reconcile(self, key: Key) -> Result:
+            self.seen.append(key)
+            return Result(0.0 if len(self.seen) < 10_000 else None)
+
+    greedy = Greedy(keys=[A])
+    async with Controller(greedy, SimClock()):
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert 0 < len(greedy.seen) <= 10
+
+
+async def test_a_scan_that_fails_is_not_the_last() -> None:
+    clock, script = SimClock(), Script()
+    scans = 0
+
+    def keys() -> Iterator[Key]:
+        nonlocal scans
+        scans += 1
+        yield A
+        if scans == 1:
+            raise ValueError("defect")
+        yield B
+
+    script.keys = keys  # type: ignore[method-assign]
+    async with Controller(script, clock, LoopSettings(resync_s=60)):
+        await clock.advance(59)
+        assert script.seen == [A]
+        await clock.advance(1)
+        assert script.seen == [A, A, B]
+
+
 async def test_nothing_runs_after_the_end() -> None:
     clock, script = SimClock(), Script()
     async with Controller(script, clock) as controller:
         await clock.advance(0)
     controller.wake(A)
-    controller.wake_after(B, 1)
     await clock.advance(600)
     assert script.seen == []

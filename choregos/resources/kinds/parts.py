@@ -107,12 +107,13 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)
 
 
 def _time_fault(value: str) -> str:
+    fault = "expected a time with zone (RFC 3339), such as 2026-11-22T18:59:07Z"
+    if not _TIME.fullmatch(value):
+        return fault
     try:
-        if not _TIME.fullmatch(value):
-            raise ValueError(value)
         parse_rfc3339(value)
     except ValueError:
-        return "expected a time with zone (RFC 3339), such as 2026-11-22T18:59:07Z"
+        return fault
     return ""
 
 
