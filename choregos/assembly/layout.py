@@ -90,30 +90,32 @@ class DataDirectory:
         """Makes the directory and its parts.
 
         Raises:
-            Permanent: it cannot be made or written, or its disk is full; says which, and what to do.
+            Permanent: it cannot be made or written; says why, and what to do.
         """
-        self.disk.require_to_start()
         try:
             for folder in (self.root, self.pki, self.nats, self.logs):
                 private_directory(folder)
-            probe = self.root / ".writable"
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
         except OSError as error:
-            raise Permanent(
-                f"the data directory {self.root} cannot be written: {error.strerror}. "
-                "Choose another with --data-dir, or free it."
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> Permanent:
+        return Permanent(
+            f"the data directory {self.root} cannot be written: {error.strerror}. "
+            "Choose another with --data-dir, or give its owner the right to write."
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the directory for this process.
 
         Raises:
-            Permanent: another `choregos up` uses it; names its process.
+            Permanent: another `choregos up` uses it, and its process is named; or it cannot be written.
         """
         path = self.root / "lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,7 +143,7 @@ class DataDirectory:
         """
         try:
             return msgspec.json.decode(self.config.read_bytes(), type=MachineConfig)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (msgspec.MsgspecError, OSError) as error:
             raise Permanent(

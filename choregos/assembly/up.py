@@ -150,6 +150,7 @@ class Machine:
 
     def _claim(self, stack: AsyncExitStack) -> None:
         """Makes the directory and the ports ours; what can be refused is refused before anything is written."""
+        self.directory.disk.require_to_start()
         existed = self.directory.root.is_dir()
         if existed:
             stack.enter_context(self.directory.locked())

@@ -14,7 +14,8 @@ from choregos.client import Client
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpProcess]:
     """A running `choregos up` with more declared capacity than any test needs."""
-    up = UpProcess(tmp_path_factory.mktemp("machine") / "data")
+    place = tmp_path_factory.mktemp("machine")
+    up = UpProcess(place / "data", place / "notes")
     try:
         up.start()
         yield up
@@ -38,7 +39,8 @@ def make_up(tmp_path: Path) -> Iterator[MakeUp]:
     made: list[UpProcess] = []
 
     def make(name: str = "data", *arguments: str, root: Path | None = None, **options: object) -> UpProcess:
-        made.append(UpProcess(root or tmp_path / name, *arguments, **options))  # type: ignore[arg-type]
+        notes = tmp_path / f"{name}-notes"
+        made.append(UpProcess(root or tmp_path / name, notes, *arguments, **options))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

@@ -66,13 +66,18 @@ async def until(
 
 
 class UpProcess:
-    """One `choregos up` and its data directory, which outlives it."""
+    """One `choregos up` and its data directory, which outlives it.
 
-    def __init__(self, root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    Args:
+        root: the data directory.
+        notes: where its agents and the tests leave notes; made here.
+    """
+
+    def __init__(self, root: Path, notes: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.root = root
-        self.places = root.parent / f"{root.name}-places"
+        self.places = notes
         self.places.mkdir(exist_ok=True)
-        self.said = root.parent / f"{root.name}-said"
+        self.said = notes / "said.txt"
         self._arguments = arguments or ("--api-port", "0", "--workers", "2", "--capacity", CAPACITY)
         self._mark = SystemIds().uid()
         # KUBECONFIG of whoever runs the tests must not matter.

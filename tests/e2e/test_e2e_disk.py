@@ -55,6 +55,10 @@ def test_up_does_not_start_on_a_full_disk_and_leaves_nothing(small_disk: Path, m
     filler.unlink()
     up.start()
     up.stop()
+    fill(small_disk)
+    up.launch()
+    assert up.process.wait(30) == 1
+    assert "MiB are needed" in up.talk
 
 
 async def test_a_disk_that_runs_full_refuses_writes_and_recovers_by_itself(small_disk: Path, make_up: MakeUp):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import psutil
 import pytest
 from e2e_fleet import Fleet, hosts, until_event
@@ -17,11 +15,11 @@ SIZE = 200
 
 
 @pytest.fixture
-async def fleet(machine: UpProcess, client: Client) -> AsyncIterator[Fleet]:
+async def fleet(machine: UpProcess, client: Client) -> Fleet:
     """Declared by the first test, found there by the others."""
     fleet = Fleet(machine, client, SIZE)
     await fleet.declare()
-    yield fleet
+    return fleet
 
 
 async def _gone(process: psutil.Process) -> None:
