@@ -16,6 +16,7 @@ from choregos.foundation.errors import TooLarge
 from choregos.wire.worker import FRAME_BYTES_MAX
 
 _HEADER_BYTES = 4
+_WAITING_BYTES_MAX = 1024 * 1024
 
 Message = TypeVar("Message")
 
@@ -72,41 +73,74 @@ class FrameLink(asyncio.Protocol, Generic[Message]):
     Args:
         type_: the union of messages that the peer may send.
         on_messages: called with each batch.
-        on_lost: called once, when the socket is closed by either side or the peer broke the protocol.
+        on_lost: called once, when the socket is closed by either side, with "", or when the peer broke the protocol,
+            with what it did.
+        on_writable: called when `writable` becomes true again.
+
+    Attributes:
+        writable: the peer keeps up with reading; a sender that can wait shall, until `on_writable`.
     """
 
     def __init__(
-        self, type_: Any, on_messages: Callable[[Sequence[Message]], None], on_lost: Callable[[], None]
+        self,
+        type_: Any,
+        on_messages: Callable[[Sequence[Message]], None],
+        on_lost: Callable[[str], None],
+        on_writable: Callable[[], None] = lambda: None,
     ) -> None:
+        self.writable = True
         self._reader: FrameReader[Message] = FrameReader(type_)
         self._on_messages = on_messages
         self._on_lost = on_lost
+        self._on_writable = on_writable
+        self._reason = ""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
+        self._transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._reader.feed(data)
-        except (msgspec.MsgspecError, TooLarge):
+        except (msgspec.MsgspecError, TooLarge) as error:
+            self._reason = f"it broke the protocol: {error}"
             self.close()
             return
         if messages:
             self._on_messages(messages)
 
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._on_writable()
+
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
-        self._on_lost()
+        self._on_lost(self._reason)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the peer has not read yet, beyond what the kernel holds."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def send(self, message: Any) -> None:
         """Queues one message; after the socket was lost it is dropped, for then its receiver is gone.
 
-        The queue is bounded by the protocol: neither side sends more than the other has asked for or assigned.
+        Raises:
+            TooLarge: it is over `FRAME_BYTES_MAX`.
         """
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def finish(self) -> None:
+        """Closes the socket once the peer has read what was sent; `on_lost` follows."""
+        if self._transport is not None:
+            self._transport.close()
+
     def close(self) -> None:
+        """Closes the socket now."""
         if self._transport is not None:
             self._transport.abort()

@@ -12,8 +12,11 @@ one `Life` and a few dictionary entries, no task and no timer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
+import logging
 import random
+import resource
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
@@ -43,11 +46,14 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks, logged
+from choregos.resources.events import shortened
 from choregos.wire import worker as wire
 from choregos.wire.node import LogReply, LogRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
 
 __all__ = ["AgentHost", "Assignment", "HostEvent", "HostSettings", "HostStatus"]
+
+log = logging.getLogger(__name__)
 
 _STALE_CODE = "StaleCode"
 _INTERRUPTED = "Blocked"
@@ -94,6 +100,7 @@ class AgentHost:
         self._alarms = _Alarms(self._wake)
 
     async def __aenter__(self) -> Self:
+        _raise_descriptor_limit()
         self._pool.open()
         return self
 
@@ -122,18 +129,6 @@ class AgentHost:
             life = self._lives.get(uid)
             if life is not None:
                 self._step(life, event, moment)
-
-    def uids(self) -> frozenset[str]:
-        """Every agent the host knows: assigned, and not yet reported as stopped."""
-        return frozenset(self._lives)
-
-    def status(self, uid: str) -> HostStatus | None:
-        life = self._lives.get(uid)
-        return life.status() if life is not None else None
-
-    def workers(self) -> tuple[Worker, ...]:
-        """The workers alive, for their memory and processor time (`process.pong`)."""
-        return tuple(self._pool)
 
     def invalidate(self, hosts: Sequence[str]) -> None:
         """Workers that are gone, here or on other nodes: callers here drop their routes to them."""
@@ -169,13 +164,19 @@ class AgentHost:
         if not ending.wanted:
             reason = "WorkerLost" if ending.greeted else "WorkerFailed"
             message = f"worker {worker.host} with {len(residents)} agents: {ending.message}"
+            message = f"{message}; {ending.details}" if ending.details else message
             self._announce(HostEvent("Warning", reason, message, worker.namespace, count=max(1, len(residents))))
+            self._logs.append(worker.host, moment.now_ms, "ERROR", message)
+        summary = f"worker {worker.host} ended: {ending.message}"
         for uid in residents:
             blame = ("Blocked" if ending.condemned else "Crashed") if uid == ending.culprit else ""
             innocent = ending.wanted or (bool(ending.culprit) and not blame)
-            self._tell(worker, uid, WorkerLost(ending.message, blame=blame, innocent=innocent), moment)
+            # What it said last is told to the one it is about, not to all that were in it.
+            why = _told(f"{summary}\n{ending.details}") if blame and ending.details else summary
+            self._tell(worker, uid, WorkerLost(why, blame=blame, innocent=innocent), moment)
 
     def _hear(self, worker: Worker, message: wire.ToNode, moment: Moment) -> None:
+        """Takes a worker's word. Agents' code runs there, so what it says is cut to what is sensible."""
         match message:
             case wire.Started():
                 for outcome in message.outcomes:
@@ -186,30 +187,46 @@ class AgentHost:
                     self._tell(worker, uid, StopEnded(), moment)
             case wire.Failed():
                 worker.release(message.uid)
-                self._tell(worker, message.uid, Failed(message.reason, message.message), moment)
+                self._tell(worker, message.uid, Failed(_word(message.reason), _told(message.message)), moment)
             case wire.Blocked():
                 worker.release(message.uid)
                 text = f"kept the event loop for {message.seconds:.1f} s and was interrupted\n{message.stack}"
-                self._tell(worker, message.uid, Failed(_INTERRUPTED, text), moment)
+                self._tell(worker, message.uid, Failed(_INTERRUPTED, _told(text)), moment)
             case wire.Readiness():
-                self._tell(worker, message.uid, ReadyChanged(message.ready, message.message), moment)
+                self._tell(worker, message.uid, ReadyChanged(message.ready, _told(message.message)), moment)
             case wire.Resolve():
-                self._tasks.start(self._answer(worker, message), "resolve")
+                self._ask(worker, message)
             case wire.Stats():
                 self._on_stats(worker.namespace, message.agents)
             case wire.Logs():
                 for line in message.lines:
-                    self._logs.append(line.uid or worker.host, line.wall_ms, line.level, line.message)
+                    self._logs.append(self._whose(worker, line.uid), line.wall_ms, _word(line.level), line.message)
 
     def _start_ended(self, worker: Worker, outcome: wire.Outcome, moment: Moment) -> None:
+        worker.start_ended(outcome.uid)
         if outcome.reason:
             worker.release(outcome.uid)
         if outcome.reason == _STALE_CODE:
             worker.retire()
-            self._tell(worker, outcome.uid, WorkerLost(outcome.message, innocent=True), moment)
+            self._tell(worker, outcome.uid, WorkerLost(_told(outcome.message), innocent=True), moment)
             return
-        event = StartEnded(outcome.reason, outcome.message, outcome.capabilities, outcome.ready)
+        capabilities = tuple(_word(capability) for capability in outcome.capabilities[:_CAPABILITIES_MAX])
+        event = StartEnded(_word(outcome.reason), _told(outcome.message), capabilities, outcome.ready)
         self._tell(worker, outcome.uid, event, moment)
+
+    def _whose(self, worker: Worker, uid: str) -> str:
+        """The owner of a line of log: no worker speaks for an agent of another namespace."""
+        life = self._lives.get(uid)
+        foreign = life is not None and life.assignment.namespace != worker.namespace
+        return worker.host if foreign or not uid or len(uid) > _WORD_LENGTH_MAX else uid
+
+    def _ask(self, worker: Worker, question: Resolve) -> None:
+        if worker.questions >= _QUESTIONS_MAX:
+            message = f"{_QUESTIONS_MAX} questions of worker {worker.host} wait for an answer already"
+            worker.process.send(Resolved(question.request, (), message=message, ttl_s=0.0))
+            return
+        worker.questions += 1
+        self._tasks.start(self._answer(worker, question), "resolve")
 
     def _tell(self, worker: Worker, uid: str, event: supervision.Event, moment: Moment) -> None:
         life = self._lives.get(uid)
@@ -221,6 +238,8 @@ class AgentHost:
             answer = await self._resolve(worker.namespace, question)
         except ChoregosError as error:
             answer = Resolved(question.request, (), message=str(error), ttl_s=0.0)
+        finally:
+            worker.questions -= 1
         worker.process.send(answer)
 
     # Carrying out.
@@ -277,14 +296,16 @@ class AgentHost:
         self._flushing = False
         if self._closing:
             return
-        self._place()
-        self._stop()
+        for part in (self._place, self._stop, self._tell_changes):
+            _attempt(part)
+
+    def _tell_changes(self) -> None:
         changed, self._changed = self._changed, {}
         events, self._events = self._events, {}
         if changed:
-            self._on_statuses(tuple(changed.values()))
+            _attempt(self._on_statuses, tuple(changed.values()))
         for event in events.values():
-            self._on_event(event)
+            _attempt(self._on_event, event)
 
     def _place(self) -> None:
         wanting, self._wanting = self._wanting, {}
@@ -299,18 +320,44 @@ class AgentHost:
             touched[worker.host] = worker
             self._step(life, Placed(worker.host), moment)
         for worker in touched.values():
-            worker.flush()
+            _attempt(worker.flush)
 
     def _stop(self) -> None:
         stopping, self._stopping = self._stopping, {}
-        moment = self._moment()
         for (host, grace_s), uids in stopping.items():
             worker = self._pool.get(host)
-            if worker is None:
-                continue
-            for uid in worker.stop(uids, grace_s):
-                worker.release(uid)
-                self._tell(worker, uid, StopEnded(), moment)
+            if worker is not None:
+                _attempt(self._stop_in, worker, uids, grace_s)
+
+    def _stop_in(self, worker: Worker, uids: list[str], grace_s: float) -> None:
+        moment = self._moment()
+        for uid in worker.stop(uids, grace_s):
+            worker.release(uid)
+            self._tell(worker, uid, StopEnded(), moment)
+
+
+MESSAGE_LENGTH_MAX = 4096
+"""Of a status, in characters: there is one per agent, and a traceback's ends tell enough."""
+
+_WORD_LENGTH_MAX = 253
+_CAPABILITIES_MAX = 256
+_QUESTIONS_MAX = 1024
+
+
+def _told(message: str) -> str:
+    return shortened(message, MESSAGE_LENGTH_MAX)
+
+
+def _word(word: str) -> str:
+    return word[:_WORD_LENGTH_MAX]
+
+
+def _attempt(function: Callable[..., object], *arguments: object) -> None:
+    """What goes wrong for one worker or one listener must not hold up the others."""
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("%s failed", getattr(function, "__qualname__", function))
 
 
 _WORTH_AN_EVENT = frozenset(
@@ -325,6 +372,14 @@ _WORTH_AN_EVENT = frozenset(
         "NotReady",
     }
 )
+
+
+def _raise_descriptor_limit() -> None:
+    """A worker costs a handful of descriptors; the usual soft limit of 1024 would end at some 250 workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # some systems call infinity hard and refuse it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _with_one_more(event: HostEvent) -> HostEvent:

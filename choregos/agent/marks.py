@@ -26,21 +26,6 @@ STACK_SIGNAL = signal.SIGUSR2
 """The node sends it to a silent worker: write your stack into the marks' file."""
 
 
-def create_file() -> int:
-    """A descriptor of an anonymous file for the marks of one worker; both processes map it."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("choregos-marks")
-    else:
-        import tempfile  # slow to import, and every worker imports this module
-
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, _STACK_AT)
-    # The fault handler writes at the position of the open file, which both processes share.
-    os.lseek(descriptor, _STACK_AT, os.SEEK_SET)
-    return descriptor
-
-
 class MarksWriter:
     """The worker's side. Runs tens of thousands of times a second, so it checks nothing."""
 
@@ -59,13 +44,27 @@ class MarksWriter:
 
 
 class MarksReader:
-    """The node's side; owns the descriptor."""
+    """The node's side: makes and owns the file.
 
-    __slots__ = ("_descriptor", "_page")
+    Attributes:
+        descriptor: of the file, for the worker to inherit.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._page = mmap.mmap(descriptor, _STACK_AT)
+    Raises:
+        OSError: there is no descriptor or no memory left; nothing is held then.
+    """
+
+    __slots__ = ("_page", "descriptor")
+
+    def __init__(self) -> None:
+        self.descriptor = _anonymous_file()
+        try:
+            os.truncate(self.descriptor, _STACK_AT)
+            # The fault handler writes at the position of the open file, which both processes share.
+            os.lseek(self.descriptor, _STACK_AT, os.SEEK_SET)
+            self._page = mmap.mmap(self.descriptor, _STACK_AT)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
 
     def read(self) -> tuple[int, str]:
         """(turn, uid of the agent whose code runs, empty if none does)."""
@@ -74,10 +73,19 @@ class MarksReader:
 
     def stack(self) -> str:
         """What the worker's fault handler wrote, innermost call first; empty if it wrote nothing."""
-        written = os.pread(self._descriptor, _STACK_BYTES_MAX, _STACK_AT)
+        written = os.pread(self.descriptor, _STACK_BYTES_MAX, _STACK_AT)
         return written.decode(errors="replace").strip()
 
     def close(self) -> None:
         with contextlib.suppress(BufferError):
             self._page.close()
-        os.close(self._descriptor)
+        os.close(self.descriptor)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("choregos-marks")
+    import tempfile  # slow to import, and every worker imports this module
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

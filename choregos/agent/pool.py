@@ -5,28 +5,40 @@ name never meet in one interpreter. Shared workers are spawned as agents come, u
 namespace and path; the least loaded is chosen. A dedicated worker is spawned for its agent and ends with it. A
 retired worker (its modules are older than their files) takes no new agent and ends with its last one.
 
-Invariant: an agent is a resident of at most one living worker. The pool knows nothing of agents' lives: who was in a
-worker that is gone is for its listener to place again.
+Only a few workers are being spawned at once, however many are wanted; the others wait for their turn.
+
+Invariants: every worker that was chosen ends with `on_ended`, also one that never came to be; an agent is a resident
+of at most one living worker. The pool knows nothing of agents' lives: who was in a worker that is gone is for its
+listener to place again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from choregos.agent.contract import HostSettings
-from choregos.agent.process import Ending, Patience, WorkerProcess, WorkerState
+from choregos.agent.process import LEAVING_MARGIN_S, Ending, Patience, WorkerProcess, WorkerState
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
-from choregos.wire.worker import Configure, Start, StartAgent, Stop, Template, ToNode
+from choregos.wire.worker import FRAME_BYTES_MAX, Configure, Outcome, Start, StartAgent, Started, Stop, Template, ToNode
 
 _FRAME_AGENTS_MAX = 500
+_FRAME_TEMPLATES_BYTES_MAX = FRAME_BYTES_MAX // 2
+_SPAWNING_PER_CORE_MAX = 2
+_START_MARGIN_S = 10.0
 _IDLE_TICKS_MAX = 60
 _HOST_SUFFIX_LENGTH = 10
-_CLOSE_MARGIN_S = 1.0
+_CLOSE_MARGIN_S = LEAVING_MARGIN_S + 1.0
 _TAKES_AGENTS = (WorkerState.SPAWNING, WorkerState.READY)
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, tuple[str, ...]]
 """Namespace and import path."""
@@ -47,7 +59,11 @@ class PoolListener(Protocol):
 
 
 class Worker:
-    """A worker process and who lives in it; also what its process tells the pool."""
+    """A worker process and who lives in it; also what its process tells the pool.
+
+    Attributes:
+        questions: of its `Resolve` frames, those that are not yet answered; kept by the listener.
+    """
 
     def __init__(self, configure: Configure, key: Key, patience: Patience, listener: PoolListener) -> None:
         self.key = key
@@ -55,9 +71,11 @@ class Worker:
         self.retired = False
         self.residents: set[str] = set()
         self.idle_ticks = 0
+        self.questions = 0
         self._listener = listener
-        self._known: set[str] = set()  # digests of templates it was sent
-        self._waiting: dict[str, tuple[Template, StartAgent]] = {}  # by uid, until its Hello
+        self._waiting: dict[str, tuple[Template, StartAgent]] = {}  # by uid, until they are sent
+        self._starting: dict[str, float] = {}  # uid → its start timeout, from when it is sent to its outcome
+        self._start_silence_s = 0.0  # how long no start has ended here though some are under way
 
     @property
     def host(self) -> str:
@@ -82,16 +100,60 @@ class Worker:
         self._waiting[agent.uid] = (template, agent)
 
     def flush(self) -> None:
-        """Sends `Start` frames for those who wait, if the worker has said Hello."""
-        if self.process.state is not WorkerState.READY or not self._waiting:
+        """Sends `Start` frames for those who wait, as far as the worker takes frames."""
+        while self._waiting and self.process.takes_frames:
+            templates, agents = self._next_frame()
+            if agents:
+                self.process.send(Start(templates, agents))
+
+    def _next_frame(self) -> tuple[tuple[Template, ...], tuple[StartAgent, ...]]:
+        """As many of those who wait as go into one frame; who goes into none is answered for the worker."""
+        templates: dict[str, Template] = {}
+        agents: list[StartAgent] = []
+        size = 0
+        while self._waiting and len(agents) < _FRAME_AGENTS_MAX:
+            uid, (template, agent) = next(iter(self._waiting.items()))
+            if template.digest not in templates:
+                weight = len(msgspec.msgpack.encode(template))
+                if weight > _FRAME_TEMPLATES_BYTES_MAX:
+                    del self._waiting[uid]
+                    self._refuse(uid, f"its template has {weight} bytes, {_FRAME_TEMPLATES_BYTES_MAX} are allowed")
+                    continue
+                if size + weight > _FRAME_TEMPLATES_BYTES_MAX:
+                    break
+                size += weight
+                templates[template.digest] = template
+            del self._waiting[uid]
+            agents.append(agent)
+            self._starting[uid] = template.start_timeout_s
+        return tuple(templates.values()), tuple(agents)
+
+    def _refuse(self, uid: str, message: str) -> None:
+        self._listener.on_messages(self, (Started((Outcome(uid, "StartFailed", message),)),))
+
+    def start_ended(self, uid: str) -> None:
+        """Nothing is to be heard any more of the agent's start."""
+        if self._starting.pop(uid, None) is not None:
+            self._start_silence_s = 0.0
+
+    def on_tick(self, _process: WorkerProcess, period_s: float) -> None:
+        """Gives up the starts under way if for too long none has ended.
+
+        A worker runs few `on_start` at once, so a start may wait for its turn, but not without another one ending:
+        each takes at most its timeout for the import and once more for `on_start`. Where none does, the worker has
+        lost its way. It is told to stop them, and gets no new agents.
+        """
+        if not self._starting:
+            self._start_silence_s = 0.0
             return
-        waiting = list(self._waiting.values())
-        self._waiting = {}
-        for first in range(0, len(waiting), _FRAME_AGENTS_MAX):
-            chunk = waiting[first : first + _FRAME_AGENTS_MAX]
-            fresh = {template.digest: template for template, _ in chunk if template.digest not in self._known}
-            self._known.update(fresh)
-            self.process.send(Start(tuple(fresh.values()), tuple(agent for _, agent in chunk)))
+        self._start_silence_s += period_s
+        if self._start_silence_s <= _START_MARGIN_S + 2 * max(self._starting.values()):
+            return
+        overdue, self._starting = tuple(self._starting), {}
+        message = f"the worker did not say within {self._start_silence_s:.0f} s how the start went"
+        self.process.send(Stop(overdue, 0.0))
+        self.retired = True
+        self._listener.on_messages(self, (Started(tuple(Outcome(uid, "StartTimeout", message) for uid in overdue)),))
 
     def stop(self, uids: Sequence[str], grace_s: float) -> list[str]:
         """Sends `Stop`; returns those that had not been sent yet and so are gone already."""
@@ -104,6 +166,7 @@ class Worker:
     def release(self, uid: str) -> None:
         """The agent is no longer in the worker."""
         self.residents.discard(uid)
+        self.start_ended(uid)
         if not self.residents and (self.dedicated or self.retired):
             self.process.shutdown(0.0)
 
@@ -131,6 +194,7 @@ class Pool:
         self._clock = clock
         self._ids = ids
         self._tasks = Tasks()
+        self._spawning = asyncio.Semaphore(_SPAWNING_PER_CORE_MAX * (os.cpu_count() or 1))
         self._runs: set[asyncio.Task[None]] = set()
         self._workers: dict[str, Worker] = {}  # by host
         self._sharing: dict[Key, list[Worker]] = {}
@@ -196,7 +260,11 @@ class Pool:
         return worker
 
     async def _run(self, worker: Worker) -> None:
-        ending = await worker.process.run()
+        try:
+            ending = await worker.process.run(self._spawning)
+        except Exception as error:  # a defect; but its agents must not wait for ever
+            log.exception("worker %s", worker.host)
+            ending = Ending(f"its node failed: {error}", greeted=False)
         del self._workers[worker.host]
         sharing = self._sharing.get(worker.key, [])
         if worker in sharing:

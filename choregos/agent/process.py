@@ -5,8 +5,9 @@ lasts all that time: then the agent is to blame once it is over its `block_timeo
 worker's own watchdog may free it. A worker silent for longer without such a step is replaced with nobody to blame.
 Silence is counted in ticks of the node's own loop, so that a node that was itself suspended accuses nobody.
 
-Invariants: `run` returns the ending once the process is gone and its last output is read; no process of the worker's
-group is left behind then. Which agents live in it is the pool's affair.
+Invariants: `run` returns the ending once the process is gone and its last output is read, or says why there could be
+no process; no process of the worker's group is left behind then, and no descriptor. A worker told to leave is gone
+its grace and `LEAVING_MARGIN_S` later. Which agents live in it is the pool's affair.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from io import FileIO
 from typing import Any, Protocol
 
 import msgspec
 
 from choregos.agent.frames import FrameLink
-from choregos.agent.marks import STACK_SIGNAL, MarksReader, create_file
+from choregos.agent.marks import STACK_SIGNAL, MarksReader
 from choregos.agent.output import OutputPipe
+from choregos.resources.events import shortened
 from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
 
 _LAST_LINES = 20
 _LAST_OUTPUT_WAIT_S = 0.5
 _STACK_WAIT_S = 0.2
 _FAREWELL_S = 1.0
+
+LEAVING_MARGIN_S = 3.0
+"""What a worker gets beyond its grace: `on_stop` of the last agent, and saying goodbye to the bus."""
+
+BUFFERED_BYTES_MAX = 64 * 1024 * 1024
+"""A worker for which more than this waits does not read what it asks for."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
 
@@ -48,7 +57,8 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     """How a worker ended.
 
     Attributes:
-        message: for people.
+        message: one line for people.
+        details: what is known beyond that, such as its last output or the stack it hung in; may be empty.
         culprit: uid of the agent that brought it down, empty if none can be named.
         condemned: the node killed it for its silence.
         wanted: the node had told it to shut down.
@@ -56,6 +66,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     """
 
     message: str
+    details: str = ""
     culprit: str = ""
     condemned: bool = False
     wanted: bool = False
@@ -82,7 +93,11 @@ class WorkerListener(Protocol):
     """What a worker's owner hears. All are called synchronously in the event loop."""
 
     def on_ready(self, worker: WorkerProcess) -> None:
-        """It has said Hello."""
+        """It takes frames: it has said Hello, or has read what had piled up for it."""
+        ...
+
+    def on_tick(self, worker: WorkerProcess, period_s: float) -> None:
+        """It lives, and another period of the node's loop has passed since its Hello."""
         ...
 
     def on_messages(self, worker: WorkerProcess, messages: Sequence[ToNode]) -> None:
@@ -101,89 +116,115 @@ class WorkerProcess:
         self.configure = configure
         self.host = configure.host
         self.state = WorkerState.SPAWNING
-        self.pong: Pong | None = None  # its last
-        self.pid = 0
+        self.pid = 0  # until it is spawned, and again once the number may be another process's
         self._patience = patience
         self._listener = listener
-        self._link: FrameLink[ToNode] = FrameLink(ToNode, self._received, self._link_lost)
+        self._link: FrameLink[ToNode] = FrameLink(ToNode, self._received, self._link_lost, self._writable)
         self._marks: MarksReader | None = None
         self._silence = _Silence()
         self._pings = 0
         self._pongs = 0
         self._greeted = False
         self._wanted = False
-        self._verdict: tuple[str, str] | None = None  # (message, culprit), when the node decided to kill it
+        self._begun: Callable[[], None] | None = None  # lets the next worker be spawned
+        self._verdict: Ending | None = None  # when the node decided to kill it
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
 
+    @property
+    def takes_frames(self) -> bool:
+        """Whether it has said Hello, and reads what it is sent."""
+        return self.state is WorkerState.READY and self._link.writable
+
     def send(self, message: Any) -> None:
-        """Sends one frame; lost without notice if the worker is gone, which its ending will tell."""
+        """Sends one frame; lost without notice if the worker is gone, which its ending will tell.
+
+        Raises:
+            TooLarge: it is over the limit of a frame.
+        """
+        if self._link.buffered > BUFFERED_BYTES_MAX:
+            self._condemn(f"it does not read: {self._link.buffered >> 20} MiB wait for it", "")
+            return
         self._link.send(message)
 
     def shutdown(self, grace_s: float) -> None:
-        """Asks it to stop its agents within `grace_s` seconds and to end."""
+        """Asks it to stop its agents within `grace_s` seconds and to end; what is left then is killed."""
         self._wanted = True
         if self.state is WorkerState.READY:
             self.state = WorkerState.LEAVING
             self.send(Shutdown(grace_s))
+            asyncio.get_running_loop().call_later(grace_s + LEAVING_MARGIN_S, self.kill)
         elif self.state is WorkerState.SPAWNING:
             self.kill()
 
     def kill(self) -> None:
         """Ends it now."""
         if self.state is WorkerState.ENDED:
-            return  # the number may be another process's by now
+            return
         self.state = WorkerState.LEAVING
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
-    async def run(self) -> Ending:
-        """From the spawn to the end of the process."""
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
-        descriptor = create_file()
-        self._marks = MarksReader(descriptor)
+    async def run(self, spawning: asyncio.Semaphore) -> Ending:
+        """From the spawn to the end of the process.
+
+        Args:
+            spawning: held from the spawn to Hello.
+        """
+        await spawning.acquire()
+        self._begun = spawning.release
         try:
-            process = await _spawn(theirs.fileno(), descriptor, writing)
-        except OSError as error:
-            ours.close()
-            os.close(reading)
+            if self.state is WorkerState.LEAVING:  # while it waited for its turn
+                return self._ended("not needed any more")
+            status = await self._live()
+        except OSError as error:  # no descriptor, no memory or no process to be had
             return self._ended(f"cannot start a worker process: {error}")
         finally:
-            theirs.close()
-            os.close(writing)
-        self.pid = process.pid
-        try:
-            status = await self._accompany(process, ours, reading)
-        finally:
-            self._link.close()
-            _kill_group(process.pid)
+            self._let_others_begin()
         if self._verdict is not None:
-            return self._ended(*self._verdict)
-        return self._ended(self._describe(status), self._crashed(status))
+            return self._ended(self._verdict.message, self._verdict.details, self._verdict.culprit)
+        return self._ended(self._describe(status), self._last_words(status), self._crashed(status))
 
-    async def _accompany(self, process: asyncio.subprocess.Process, ours: socket.socket, reading: int) -> int:
-        loop = asyncio.get_running_loop()
-        if self.state is WorkerState.LEAVING:  # while it was being spawned
-            self.kill()
-        pipe, output = await loop.connect_read_pipe(
-            lambda: OutputPipe(self._said), os.fdopen(reading, "rb", buffering=0)
-        )
-        try:
-            await loop.create_unix_connection(lambda: self._link, sock=ours)
-            self._link.send(self.configure)
-            status = await process.wait()
-            _kill_group(process.pid)
+    async def _live(self) -> int:
+        """Spawns the process, stays until it is gone; returns its status, as of `subprocess`.
+
+        Raises:
+            OSError: it could not be spawned.
+        """
+        with contextlib.ExitStack() as ours:
+            with contextlib.ExitStack() as theirs:
+                near, far = socket.socketpair()
+                ours.callback(near.close)
+                theirs.callback(far.close)
+                reading, writing = os.pipe()
+                output = ours.enter_context(os.fdopen(reading, "rb", buffering=0))
+                theirs.callback(os.close, writing)
+                self._marks = MarksReader()
+                process = await _spawn(far.fileno(), self._marks.descriptor, writing)
+            self.pid = process.pid
+            try:
+                silent = await self._connect(near, output, ours)
+                if self.state is WorkerState.LEAVING:  # while it was being spawned
+                    self.kill()
+                await process.wait()
+            except BaseException:
+                self.kill()
+                raise
+            finally:
+                status = await process.wait()
+                self._kill_group()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_OUTPUT_WAIT_S):
-                    await output.ended.wait()
-        except BaseException:
-            self.kill()
-            await process.wait()
-            raise
-        finally:
-            pipe.close()
-        return status
+                    await silent.wait()
+            return status
+
+    async def _connect(self, link: socket.socket, output: FileIO, ours: contextlib.ExitStack) -> asyncio.Event:
+        """Listens to it and tells it who it is; returns what is set when nobody can write output any more."""
+        loop = asyncio.get_running_loop()
+        pipe, said = await loop.connect_read_pipe(lambda: OutputPipe(self._said), output)
+        ours.callback(pipe.close)
+        await loop.create_unix_connection(lambda: self._link, sock=link)
+        ours.callback(self._link.close)
+        self._link.send(self.configure)
+        return said.ended
 
     def tick(self, period_s: float) -> None:
         """Once per period of the node's loop: asks for a sign of life, judges its absence."""
@@ -194,6 +235,7 @@ class WorkerProcess:
             if self._silence.spawning_s > self._patience.hello_s_max:
                 self._condemn(f"not ready {self._silence.spawning_s:.0f} s after its start", "")
         elif self.state is not WorkerState.ENDED:
+            self._listener.on_tick(self, period_s)
             if self._pongs == self._pings:
                 self._silence = _Silence()
                 self._pings += 1
@@ -218,28 +260,27 @@ class WorkerProcess:
 
     def _condemn(self, message: str, culprit: str) -> None:
         """Kills it, after it had a moment to write down where it hangs."""
-        self._verdict = (message, culprit)
+        if self._verdict is not None:
+            return
+        self._verdict = Ending(message, culprit=culprit)
         self.state = WorkerState.LEAVING
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, STACK_SIGNAL if self._greeted else signal.SIGKILL)
+        self._signal(STACK_SIGNAL if self._greeted else signal.SIGKILL)
         asyncio.get_running_loop().call_later(_STACK_WAIT_S, self._execute)
 
     def _execute(self) -> None:
         if self.state is WorkerState.ENDED or self._marks is None or self._verdict is None:
             return
-        message, culprit = self._verdict
-        stack = self._marks.stack()
-        self._verdict = (f"{message}\n{stack}" if stack else message, culprit)
+        self._verdict = msgspec.structs.replace(self._verdict, details=self._marks.stack())
         self.kill()
 
     def _received(self, messages: Sequence[ToNode]) -> None:
         others: list[ToNode] = []
         for message in messages:
             if isinstance(message, Pong):
-                self.pong = message
                 self._pongs = message.number
             elif isinstance(message, Hello):
                 self._greeted = True
+                self._let_others_begin()
                 if self.state is WorkerState.SPAWNING:
                     self.state = WorkerState.READY
                     self._listener.on_ready(self)
@@ -248,11 +289,38 @@ class WorkerProcess:
         if others:
             self._listener.on_messages(self, others)
 
-    def _link_lost(self) -> None:
+    def _writable(self) -> None:
+        if self.state is WorkerState.READY:
+            self._listener.on_ready(self)
+
+    def _link_lost(self, reason: str) -> None:
         """It is ending, or broke the protocol: it may still say why, then it goes."""
         if self.state is not WorkerState.ENDED:
             self.state = WorkerState.LEAVING
+            if reason and self._verdict is None:
+                self._verdict = Ending(reason)
             asyncio.get_running_loop().call_later(_FAREWELL_S, self.kill)
+
+    def _let_others_begin(self) -> None:
+        if self._begun is not None:
+            self._begun()
+            self._begun = None
+
+    def _signal(self, number: int) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _kill_group(self) -> None:
+        """What the agents have started themselves must not outlive them. Called once, right after the wait.
+
+        The process itself is reaped by then. Its number stays taken while its group has a member (the kernel gives
+        no number that is in use as a group's), so no other group can be hit: that would need all numbers to be gone
+        through, and the one who got this one to lead a group, between the reaping and this line.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.pid = 0
 
     def _said(self, line: str) -> None:
         self._last_lines.append(line)
@@ -266,20 +334,20 @@ class WorkerProcess:
 
     def _describe(self, status: int) -> str:
         if status >= 0:
-            what = f"ended with status {status}"
-        else:
-            what = f"killed by {_signal_name(-status)}"
-            if -status == signal.SIGKILL and not self._wanted:
-                what += " (out of memory, or by hand)"
-        said = "\n".join(self._last_lines)
-        return f"{what}; its last words:\n{said}" if said and status != 0 else what
+            return f"ended with status {status}"
+        by_whom = " (out of memory, or by hand)" if -status == signal.SIGKILL and not self._wanted else ""
+        return f"killed by {_signal_name(-status)}{by_whom}"
 
-    def _ended(self, message: str, culprit: str = "") -> Ending:
+    def _last_words(self, status: int) -> str:
+        said = "\n".join(self._last_lines)
+        return f"its last words:\n{shortened(said)}" if said and status != 0 else ""
+
+    def _ended(self, message: str, details: str = "", culprit: str = "") -> Ending:
         self.state = WorkerState.ENDED
         if self._marks is not None:
             self._marks.close()
             self._marks = None
-        return Ending(message, culprit, self._verdict is not None, self._wanted, self._greeted)
+        return Ending(message, details, culprit, self._verdict is not None, self._wanted, self._greeted)
 
 
 class _Silence:
@@ -316,9 +384,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _kill_group(pid: int) -> None:
-    """What the agents have started themselves must not outlive them."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)

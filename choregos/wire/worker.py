@@ -80,7 +80,7 @@ class StartAgent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Start these agents; templates they name are sent here or were before. Answered by one or more `Started`."""
+    """Start these agents, whose templates are all sent along. Answered by one or more `Started`."""
 
     templates: tuple[Template, ...]
     agents: tuple[StartAgent, ...]
@@ -190,19 +190,9 @@ class Readiness(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Sent by the worker's event loop, so its absence means the loop is blocked.
-
-    Attributes:
-        lag_ms: how late the loop was at its last beat.
-        rss_bytes: resident memory of the process.
-        cpu_s: processor time of the process so far.
-    """
+    """Sent by the worker's event loop, so its absence means the loop is blocked."""
 
     number: int
-    lag_ms: float
-    in_flight: int
-    rss_bytes: int
-    cpu_s: float
 
 
 class Blocked(msgspec.Struct, frozen=True, array_like=True, tag=7):

@@ -21,8 +21,8 @@ async def test_agents_of_a_killed_worker_come_back(stage, sample):
     names = [f"a{number}" for number in range(50)]
     stage.assign(sample("Greeter"), *names)
     await stage.until_running(*names)
-    old = stage.host.workers()[0].host
-    os.kill(stage.host.workers()[0].process.pid, signal.SIGKILL)
+    old = stage.statuses["a7"].host
+    os.kill(await stage.call("a7", "process"), signal.SIGKILL)
     await stage.until_running(*names, restarts=1)
     assert stage.statuses["a7"].host != old
     assert await stage.call("a7", "greet") == "a7 greets world"
@@ -135,7 +135,7 @@ async def test_an_agent_that_crashes_its_worker_is_put_into_quarantine(stage, sa
 
 
 _NODE = """
-import asyncio, sys
+import asyncio, json, sys
 from choregos.agent.contract import HostSettings
 from choregos.agent.host import AgentHost, Assignment
 from choregos.foundation.clock import SystemClock
@@ -145,19 +145,20 @@ from choregos.wire.worker import Template
 async def resolve(namespace, question): raise AssertionError
 
 async def main():
-    server, user, password, samples = sys.argv[1:]
+    server, user, password, samples, file = sys.argv[1:]
     told = asyncio.Event()
     settings = HostSettings("n", "local", (server,), user, password, workers=1)
     def on_statuses(statuses):
         for status in statuses:
             if status.ready:
-                print(host.workers()[0].process.pid, flush=True)
+                print(open(file).read(), flush=True)
     def on_event(event):
         print(event, file=sys.stderr)
     host = AgentHost(settings, resolve=resolve, on_statuses=on_statuses, on_event=on_event,
                      on_stats=lambda namespace, stats: None, clock=SystemClock(), ids=SystemIds())
     async with host:
-        template = Template("d", "t", python="sample_agents:Greeter", paths=(samples,))
+        template = Template("d", "t", python="sample_agents:LeavesItsProcessNumber", paths=(samples,),
+                            settings=json.dumps({"file": file}).encode())
         host.assign([Assignment("default", "ada", "u", 1, template)])
         await told.wait()
 
@@ -176,6 +177,7 @@ async def test_no_worker_survives_its_node(nats_address, tmp_path: Path):
         nats_address.user,
         nats_address.password,
         samples,
+        str(tmp_path / "number"),
         stdout=asyncio.subprocess.PIPE,
     )
     assert node.stdout is not None

@@ -2,8 +2,9 @@
 
     python -m choregos.agent.worker SOCKET MARKS PARENT_PID
 
-Two descriptors and the node's process id. Invariant: the process ends when its node does, or closes the socket. It
-imports little, because a fleet's start waits for it.
+Two descriptors and the node's process id. Invariants: the process ends when its node does, or closes the socket; and,
+when the node says `Shutdown`, whatever its agents' tasks and threads still do. It imports little, because a fleet's
+start waits for it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ import faulthandler
 import logging
 import os
 import random
-import resource
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import uvloop
 
@@ -34,7 +32,6 @@ from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import ChoregosError, Temporary
 from choregos.foundation.settings import add_to_environment
-from choregos.foundation.tasks import Tasks
 from choregos.foundation.tether import die_with_parent
 from choregos.mesh.caller import Caller, LocalAgents
 from choregos.mesh.routes import Target
@@ -61,6 +58,7 @@ from choregos.wire.worker import (
 STATS_PERIOD_S = 1.0
 RESOLVE_TIMEOUT_S = 5.0
 _LOST_NODE_STATUS = 70
+_LAST_TASKS_S = 0.5
 
 
 class WorkerMain:
@@ -71,20 +69,19 @@ class WorkerMain:
         self._clock = SystemClock()
         self._floor = Floor(MarksWriter(marks))
         self._watchdog = Watchdog(self._floor, self._clock, self._blocked)
-        self._link: FrameLink[ToWorker] = FrameLink(ToWorker, self._received, _end_at_once)
-        self._voice = Voice(self._floor, self._clock, self._link.send)
-        self._tasks = Tasks()
+        self._link: FrameLink[ToWorker] = FrameLink(ToWorker, self._received, self._link_lost)
+        self._voice = Voice(self._floor, self._clock, self._link.send, lambda: self._link.writable)
         self._configured: asyncio.Future[Configure] = self._loop.create_future()
         self._shutdown: asyncio.Future[float] = self._loop.create_future()
         self._resolving: dict[int, asyncio.Future[Resolved]] = {}
         self._questions = 0
-        self._lag_s = 0.0
+        self._status = _LOST_NODE_STATUS
         self._invoker: Invoker
         self._residents: Residents
         self._caller: Caller
 
     async def run(self, link: int) -> None:
-        """Until the node says `Shutdown`."""
+        """Until the node says `Shutdown`; then the process ends here."""
         await self._loop.create_unix_connection(lambda: self._link, sock=socket.socket(fileno=link))
         configure = await self._configured
         async with AsyncExitStack() as stack:
@@ -92,11 +89,27 @@ class WorkerMain:
             self._listen_to_agents()
             self._watchdog.start()
             self._link.send(Hello(os.getpid()))
-            self._loop.call_later(STATS_PERIOD_S, self._beat, self._loop.time() + STATS_PERIOD_S)
+            self._loop.call_later(STATS_PERIOD_S, self._beat)
             grace_s = await self._shutdown
             await self._residents.close(grace_s)
-            self._voice.flush()
+        await self._cancel_others()
         self._watchdog.stop()
+        self._voice.flush()
+        self._status = 0
+        self._link.finish()
+        await self._loop.create_future()  # for `_link_lost`
+
+    async def _cancel_others(self) -> None:
+        """A moment for tasks that clean up; one that swallows its cancellation goes with the process."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_LAST_TASKS_S)
+
+    def _link_lost(self, _reason: str) -> None:
+        """Nothing is waited for: no task, no thread, no `atexit`; any of them may never end."""
+        os._exit(self._status)
 
     async def _open(self, configure: Configure, stack: AsyncExitStack) -> None:
         address = BusAddress(configure.servers, configure.user, configure.password)
@@ -142,7 +155,7 @@ class WorkerMain:
     def _obey(self, message: ToWorker) -> None:
         match message:
             case Ping():
-                self._link.send(self._pong(message.number))
+                self._link.send(Pong(message.number))
             case Start():
                 if self._configured.result().dedicated:
                     for template in message.templates:
@@ -162,9 +175,6 @@ class WorkerMain:
                 if not self._shutdown.done():
                     self._shutdown.set_result(message.grace_s)
 
-    def _pong(self, number: int) -> Pong:
-        return Pong(number, self._lag_s * 1000, self._invoker.in_flight, _resident_bytes(), time.process_time())
-
     async def _resolve(self, target: Target) -> Resolved:
         self._questions += 1
         number = self._questions
@@ -179,34 +189,16 @@ class WorkerMain:
         finally:
             del self._resolving[number]
 
-    # Beats.
-
-    def _beat(self, expected: float) -> None:
-        now = self._loop.time()
-        self._lag_s = max(0.0, now - expected)
+    def _beat(self) -> None:
         stats = self._caller.take_stats()
         if stats:
             self._link.send(Stats(stats))
-        self._loop.call_at(now + STATS_PERIOD_S, self._beat, now + STATS_PERIOD_S)
+        self._loop.call_later(STATS_PERIOD_S, self._beat)
 
     def _blocked(self, resident: Steppable, seconds: float, stack: str) -> None:
         """Called in the watchdog's thread."""
         assert isinstance(resident, Resident)
         self._loop.call_soon_threadsafe(self._residents.blocked, resident, seconds, stack)
-
-
-def _end_at_once() -> None:
-    os._exit(_LOST_NODE_STATUS)
-
-
-_STATM = Path("/proc/self/statm")
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(link: int, marks: int, parent_pid: int) -> int:

@@ -23,7 +23,7 @@ from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor
 from choregos.foundation.tasks import Tasks
 from choregos.messaging.invocation import Invoker
 from choregos.messaging.tracebacks import format_traceback
-from choregos.sdk.binding import bind, run_hook
+from choregos.sdk.binding import BoundAgent, bind, run_hook
 from choregos.sdk.context import AgentContext, Ask
 from choregos.wire.worker import (
     RUNTIME_NOT_FOUND,
@@ -45,7 +45,7 @@ SLICE_S = 0.02
 
 FRAME_AGENTS_MAX = 500
 ON_STOP_S_MIN = 1.0
-FAILED_GRACE_S = 5.0
+TEMPLATES_UNUSED_MAX = 64
 
 log = logging.getLogger("choregos.agents")
 
@@ -78,6 +78,7 @@ class Residents:
         self._runtime = PythonRuntime()
         self._tasks = Tasks()
         self._templates: dict[str, Lodgings] = {}
+        self._templates_max = TEMPLATES_UNUSED_MAX
         self._awaited: dict[str, StartAgent] = {}  # told to start, their class not yet imported
         self._by_uid: dict[str, Resident] = {}
         self._by_name: dict[str, Resident] = {}  # those that take calls
@@ -97,15 +98,29 @@ class Residents:
 
     def start(self, templates: Iterable[Template], agents: Sequence[StartAgent]) -> None:
         for template in templates:
-            settings = MappingProxyType(msgspec.json.decode(template.settings, type=dict[str, Any]))
-            self._templates[template.digest] = Lodgings(template, settings)
-            self._expect(template.block_timeout_s)
+            if template.digest not in self._templates:
+                settings = MappingProxyType(msgspec.json.decode(template.settings, type=dict[str, Any]))
+                self._templates[template.digest] = Lodgings(template, settings)
+                self._expect(template.block_timeout_s)
         groups: dict[str, list[StartAgent]] = {}
         for agent in agents:
             self._awaited[agent.uid] = agent
             groups.setdefault(agent.template, []).append(agent)
         for digest, group in groups.items():
             self._tasks.start(self._start_group(self._templates[digest], group), f"start {group[0].name} …")
+        if len(self._templates) > self._templates_max:
+            self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        """Every rollout brings another template; those that no agent has are kept for a while only."""
+        used = {resident.shared.template.digest for resident in self._by_uid.values()}
+        used.update(agent.template for agent in self._awaited.values())
+        unused = [
+            digest for digest, shared in self._templates.items() if digest not in used and shared.importing is None
+        ]
+        for digest in unused[: -TEMPLATES_UNUSED_MAX // 2]:
+            del self._templates[digest]
+        self._templates_max = len(self._templates) + TEMPLATES_UNUSED_MAX // 2
 
     async def _start_group(self, shared: Lodgings, agents: Sequence[StartAgent]) -> None:
         refusal = await self._import(shared)
@@ -122,7 +137,10 @@ class Residents:
             if self._make(resident, code):
                 if resident.bound is not None and resident.bound.has_on_start:
                     await self._starting.acquire()
-                    resident.adopt(self._tasks.start(self._run_on_start(resident), f"on_start {agent.name}"))
+                    starting = self._tasks.start(self._run_on_start(resident), f"on_start {agent.name}")
+                    # Not at the end of the coroutine: one that is cancelled before its first step never gets there.
+                    starting.add_done_callback(lambda _: self._starting.release())
+                    resident.adopt(starting)  # which ends it if it was stopped while its turn had not come
                 else:
                     self._started(resident)
             if self._loop.time() > slice_end:
@@ -193,8 +211,6 @@ class Residents:
         else:
             if resident.state is State.STARTING:
                 self._started(resident)
-        finally:
-            self._starting.release()
 
     def _started(self, resident: Resident) -> None:
         resident.state = State.RUNNING
@@ -315,12 +331,17 @@ class Residents:
             except TimeoutError:
                 self._invoker.interrupt(resident.uid, f"{resident.label} is stopping")
         if was_running and resident.bound is not None and resident.bound.has_on_stop:
-            try:
-                async with asyncio.timeout_at(max(deadline, self._loop.time() + ON_STOP_S_MIN)):
-                    await resident.run(resident.bound.stop())
-            except Exception:
-                log.exception("on_stop failed", extra={"agent_uid": resident.uid})
+            stopping = self._tasks.start(self._run_on_stop(resident, resident.bound), f"on_stop {resident.name}")
+            # A task of its own, because its author may swallow the cancellation that ends it.
+            await asyncio.wait((stopping,), timeout=max(deadline - self._loop.time(), ON_STOP_S_MIN))
+            resident.adopt(stopping)
         self._remove(resident)
+
+    async def _run_on_stop(self, resident: Resident, bound: BoundAgent) -> None:
+        try:
+            await resident.run(bound.stop())
+        except Exception:
+            log.exception("on_stop failed", extra={"agent_uid": resident.uid})
 
     def _remove(self, resident: Resident) -> None:
         resident.state = State.GONE

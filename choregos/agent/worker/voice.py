@@ -10,7 +10,7 @@ import asyncio
 import io
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from choregos.agent.worker.stepping import Floor
@@ -21,16 +21,24 @@ WAITING_MAX = 5_000
 _FRAME_LINES_MAX = 500
 _SEND_PERIOD_S = 0.05
 _TEXT_CHARACTERS_MAX = 16 * 1024
+_UNFINISHED_MAX = 64
 
 
 class Voice(logging.Handler):
-    """A handler for the root logger, and the source of `PrintedText`."""
+    """A handler for the root logger, and the source of `PrintedText`.
 
-    def __init__(self, floor: Floor, clock: Clock, send: Callable[[Logs], None]) -> None:
+    Args:
+        send: takes frames for the node; `writable` says whether the node keeps up, else the lines wait here.
+    """
+
+    def __init__(
+        self, floor: Floor, clock: Clock, send: Callable[[Logs], None], writable: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__()
         self._floor = floor
         self._clock = clock
         self._send = send
+        self._writable = writable
         self._loop = asyncio.get_running_loop()
         self._main = threading.get_ident()
         self._lines: deque[LogLine] = deque(maxlen=WAITING_MAX)
@@ -65,25 +73,34 @@ class Voice(logging.Handler):
         """Sends what waits, a frame at a time so that a flood leaves the event loop room."""
         if threading.get_ident() != self._main:
             return  # called by logging's own shutdown
+        # First this: a line that a thread adds from here on is either among those taken or asks for another flush.
+        self._sending = False
+        if self._writable():
+            self._send_some()
+        if self._lines and not self._sending:
+            self._sending = True
+            self._send_later()
+
+    def _send_some(self) -> None:
         lines = [self._lines.popleft() for _ in range(min(_FRAME_LINES_MAX, len(self._lines)))]
-        if self._dropped:
-            text = f"{self._dropped} lines were dropped: they came too fast"
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            text = f"{dropped} lines were dropped: they came too fast"
             lines.append(LogLine("", self._clock.wall_ms(), "WARNING", text))
-            self._dropped = 0
         if lines:
             self._send(Logs(tuple(lines)))
-        self._sending = bool(self._lines)
-        if self._sending:
-            self._send_later()
 
 
 class PrintedText(io.TextIOBase):
-    """Stands for `sys.stdout` and `sys.stderr`: what an agent prints is a line of its log."""
+    """Stands for `sys.stdout` and `sys.stderr`: what an agent prints is a line of its log.
+
+    The unfinished line of at most `_UNFINISHED_MAX` agents is held; the oldest goes out as it is.
+    """
 
     def __init__(self, voice: Voice, level: str) -> None:
         self._voice = voice
         self._level = level
-        self._rest: dict[str, str] = {}
+        self._rest: OrderedDict[str, str] = OrderedDict()
 
     def writable(self) -> bool:
         return True
@@ -97,4 +114,10 @@ class PrintedText(io.TextIOBase):
             self._voice.say(uid, self._level, rest)
         elif rest:
             self._rest[uid] = rest
+            if len(self._rest) > _UNFINISHED_MAX:
+                self._voice.say(*self._oldest())
         return len(text)
+
+    def _oldest(self) -> tuple[str, str, str]:
+        uid, rest = self._rest.popitem(last=False)
+        return uid, self._level, rest

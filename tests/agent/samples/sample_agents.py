@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import time
@@ -35,6 +36,7 @@ class Greeter(Agent):
 
     @capability("patience")
     async def slow(self, seconds: float) -> str:
+        self.log.info("begun")
         await asyncio.sleep(seconds)
         return "done"
 
@@ -55,6 +57,59 @@ class Hooked(Agent):
 
     async def on_stop(self) -> None:
         self._note("stop")
+
+    @capability("identity")
+    async def process(self) -> int:
+        return os.getpid()
+
+
+class LeavesItsProcessNumber(Agent):
+    async def on_start(self) -> None:
+        Path(self.settings["file"]).write_text(str(os.getpid()), encoding="ascii")
+
+
+class Clingy(Agent):
+    """Does not let go when it is told to."""
+
+    @capability("identity")
+    async def process(self) -> int:
+        return os.getpid()
+
+    @capability("clinging")
+    async def cling_with_a_task(self) -> None:
+        async def cling() -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1000)
+
+        self.task = asyncio.create_task(cling())
+
+    @capability("clinging")
+    def cling_with_a_thread(self) -> None:
+        while True:
+            time.sleep(1000)
+
+
+class ClingsInItsHook(Agent):
+    async def on_stop(self) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+
+
+class StartsInTurns(Agent):
+    """Its `on_start` waits until the file of its settings is there."""
+
+    async def on_start(self) -> None:
+        while not Path(self.settings["file"]).exists():
+            await asyncio.sleep(0.01)
+
+
+class SaysMuch(Agent):
+    """Fails with more words than a status shall hold."""
+
+    async def on_start(self) -> None:
+        raise ValueError("first word " + "x" * 1_000_000 + " last word")
 
 
 class FailsToStart(Agent):
