@@ -2,7 +2,8 @@
 
 Per method a msgspec Struct of its arguments is made, so that a call's bytes are decoded and checked in one step,
 straight into the types the author wrote. Understands what msgspec does (builtins, dataclasses, Structs, TypedDict,
-enums, dates, unions …) and pydantic models.
+enums, dates, unions …) and pydantic models. What does not fit as it came is read as JSON means it: a client that can
+only say JSON sends `bytes` as base64 and the keys of every map as text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 
 from choregos.foundation.errors import InvalidArguments, MethodNotFound
-from choregos.messaging.values import encode, is_pydantic_model
+from choregos.messaging.values import decode, encode, is_pydantic_model
 from choregos.sdk.capability import MARK
 
 _CACHE = "__choregos_methods__"
@@ -43,8 +44,6 @@ class Method:
     Attributes:
         name, capability: as declared.
         signature: for people: `answer(question: str, top: int = 3)`.
-        doc: the author's docstring, empty if there is none.
-        returns: the annotated type of the result; `Any` if there is no annotation.
     """
 
     __slots__ = (
@@ -52,25 +51,22 @@ class Method:
         "_function",
         "_has_defaults",
         "_is_async",
+        "_struct",
         "capability",
-        "doc",
         "name",
-        "returns",
         "signature",
     )
 
     def __init__(self, owner: type, name: str, function: Any) -> None:
         self.name = name
         self.capability: str = getattr(function, MARK)
-        self.doc = inspect.getdoc(function) or ""
         hints = _hints(owner, function)
-        self.returns = hints.pop("return", Any)
         parameters = list(inspect.signature(function).parameters.values())[1:]
         self.signature = f"{name}({', '.join(map(_shown, parameters))})"
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function)
         self._has_defaults = any(parameter.default is not parameter.empty for parameter in parameters)
-        self._decode = self._decoder(owner, parameters, hints)
+        self._struct, self._decode = self._decoder(owner, parameters, hints)
 
     def arguments(self, encoded: bytes) -> dict[str, Any]:
         """Arguments by name, in their declared types; those not given are absent.
@@ -79,12 +75,19 @@ class Method:
             InvalidArguments: names the argument, what was expected and what came.
         """
         try:
-            decoded = msgspec.structs.asdict(self._decode(encoded))
-        except msgspec.MsgspecError as error:
-            raise InvalidArguments(f"{_told(str(error))}; it is {self.signature}") from error
+            given = self._decode(encoded)
+        except msgspec.MsgspecError:
+            given = self._as_json(encoded)
+        decoded = msgspec.structs.asdict(given)
         if self._has_defaults:
             return {name: value for name, value in decoded.items() if value is not _OMITTED}
         return decoded
+
+    def _as_json(self, encoded: bytes) -> Any:
+        try:
+            return msgspec.convert(decode(encoded), self._struct, str_keys=True, dec_hook=_decode_foreign)
+        except msgspec.MsgspecError as error:
+            raise InvalidArguments(f"{_told(str(error))}; it is {self.signature}") from error
 
     async def run(self, agent: Any, arguments: Mapping[str, Any]) -> bytes:
         """Runs the method and encodes what it returns; raises what it raises.
@@ -102,6 +105,7 @@ class Method:
             raise TypeError(f"the result of {self.name} cannot be sent: {error}") from error
 
     def _decoder(self, owner: type, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> Any:
+        """The Struct of the arguments, and what decodes one."""
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for parameter in parameters:
             type_ = hints.get(parameter.name, Any)
@@ -113,7 +117,7 @@ class Method:
             struct = msgspec.defstruct(
                 f"{owner.__name__}.{self.name}", fields, kw_only=True, forbid_unknown_fields=True
             )
-            return msgspec.msgpack.Decoder(struct, dec_hook=_decode_foreign).decode
+            return struct, msgspec.msgpack.Decoder(struct, dec_hook=_decode_foreign).decode
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{owner.__name__}.{self.name}: arguments of these types cannot be sent: {error}"

@@ -205,8 +205,9 @@ class Outcome:
 
 @dataclass
 class FakeCaller:
-    """Answers calls of method `echo`; any other is the name of an error."""
+    """Answers calls of methods `echo` and, with `result`, `fixed`; any other may be the name of an error."""
 
+    result: Any = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -225,6 +226,8 @@ class FakeCaller:
             raise CALL_ERRORS[call["method"]](
                 "it went wrong", agent="default/a-0", remote_type="KeyError", remote_traceback="Traceback …"
             )
+        if call["method"] == "fixed":
+            return Outcome(self.result, "a-0")
         return Outcome({"echo": call["arguments"]}, call["agent"] or "a-0")
 
 

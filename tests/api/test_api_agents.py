@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
+import pytest
 
 AGENTS = "/apis/choregos.dev/v1/namespaces/default/agents"
 CALLS = "/apis/choregos.dev/v1/namespaces/default/agentcalls"
@@ -118,6 +122,34 @@ async def test_a_call_answers_with_its_result(world: Any) -> None:
     seen = world.caller.seen[0]
     assert (seen["caller"], seen["namespace"], seen["timeout_s"]) == ("admin", "default", 9.0)
     assert (seen["capability"], seen["selector"], seen["agent"]) == ("serve", "tier=gold", "")
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (b"hi", {"result": "aGk="}),
+        ({"data": [b"hi"], 3: 1.5}, {"result": {"data": ["aGk="], "3": 1.5}}),
+        (datetime(2026, 11, 22, tzinfo=UTC), {"result": "2026-11-22T00:00:00Z"}),
+        ("", {"result": ""}),
+        (0, {"result": 0}),
+        (None, {}),
+    ],
+)
+async def test_results_are_shown_as_json_says_them(world: Any, result: Any, shown: dict[str, Any]) -> None:
+    world.caller.result = result
+    made = await world.client.post(CALLS, {"spec": {"agent": "a-0", "method": "fixed"}})
+    status = made.json["status"]
+    assert {name: status[name] for name in status if name in ("result", "error")} == shown
+
+
+@pytest.mark.parametrize("result", [{(1, 2): 3}, msgspec.msgpack.Ext(5, b"x")])
+async def test_a_result_that_json_cannot_say_is_an_error_of_the_call(world: Any, result: Any) -> None:
+    world.caller.result = result
+    made = await world.client.post(CALLS, {"spec": {"agent": "a-0", "method": "fixed"}})
+    assert made.code == 201
+    error = made.json["status"]["error"]
+    assert (error["code"], error["type"]) == ("HandlerFailed", "TypeError")
+    assert "the result cannot be said in JSON" in error["message"]
 
 
 async def test_a_call_that_failed_is_answered_with_its_error(world: Any) -> None:

