@@ -22,6 +22,9 @@ from choregos.wire.instances import AgentRecord, DeletionRecord, StatusRecord, T
 
 CREATE_ATTEMPTS_MAX = 5
 
+DELETION_TTL_S = 3600
+"""So a request that comes after its agent has gone, which nobody acts on, is not kept for ever."""
+
 T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -127,9 +130,9 @@ class InstanceWriter:
             self._stored(await self._log.append_batch(part))
 
     async def request_deletion(self, namespace: str, name: str, deletion: DeletionRecord) -> None:
-        """Asks the region's leader to delete one agent."""
+        """Asks the region's leader to delete one agent; a request that it has not acted on for an hour is void."""
         subject = subjects.deletion_subject(self._region, namespace, name)
-        self._stored([await self._log.append(Write(subject, _encode(deletion)))])
+        self._stored([await self._log.append(Write(subject, _encode(deletion), ttl_s=DELETION_TTL_S))])
 
     def _agent(self, instance: Instance) -> str:
         return subjects.agent_subject(self._region, instance.namespace, instance.name)

@@ -17,10 +17,10 @@ from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
-from choregos.store.port import Fence, Record
+from choregos.store.port import Fence, Record, Write
 from choregos.store.watch import ChangeType
 from choregos.testing.record_log_contract import new_epoch
-from choregos.wire import subjects
+from choregos.testing.sim_clock import SimClock
 from choregos.wire.instances import VERSION, AgentRecord, DeletionRecord, Phase, StatusRecord, TemplateRecord
 
 REGION = "local"
@@ -53,6 +53,11 @@ def template(digest: str = DIGEST, spec: dict[str, object] = SPEC) -> TemplateRe
 @pytest.fixture
 def log() -> MemoryLog:
     return MemoryLog(SystemClock())
+
+
+@pytest.fixture
+def clock() -> SimClock:
+    return SimClock()
 
 
 @pytest.fixture
@@ -351,11 +356,27 @@ def test_indexes_agree_with_instances_after_every_history(history: list[tuple[st
     assert [essence(instance) for instance in late.list()] == [essence(instance) for instance in everything.list()]
 
 
-async def test_what_vanished_is_forgotten(
-    directory: Directory, writer: InstanceWriter, log: MemoryLog, fence: Fence
-) -> None:
-    await writer.create_agents([("ns", "a", agent()), ("ns", "b", agent("u2"))], fence)
-    await directory.wait_for(writer.revision)
-    await log.purge(subjects.agent_subject(REGION, "ns", "a"))
-    await directory._follower.repair()
-    assert [instance.name for instance in directory.list()] == ["b"]
+async def test_what_vanished_is_forgotten(clock: SimClock) -> None:
+    log = MemoryLog(clock)
+    writer = InstanceWriter(log, REGION)
+    async with Directory(log, REGION, clock) as directory:
+        await log.append(Write("a.local.ns.a", msgspec.msgpack.encode(agent()), ttl_s=60))
+        await log.append(Write("a.local.ns.b", msgspec.msgpack.encode(agent("u2"))))
+        await writer.request_deletion("ns", "b", DeletionRecord(VERSION, "u2"))
+        await clock.advance(3_000)
+        assert [instance.deletion is not None for instance in directory.list()] == [False, True]
+        await clock.advance(2 * 3_600)
+        assert [(instance.name, instance.deletion) for instance in directory.list()] == [("b", None)]
+        assert await log.subjects() == {"a.local.ns.b"}
+
+
+async def test_what_waits_for_an_agent_that_never_comes_is_dropped(clock: SimClock) -> None:
+    log = MemoryLog(clock)
+    writer = InstanceWriter(log, REGION)
+    async with Directory(log, REGION, clock) as directory:
+        for hour in range(3):
+            await writer.put_statuses([("ns", f"a{hour}", status())])
+            await writer.request_deletion("ns", f"a{hour}", DeletionRecord(VERSION, "u1"))
+            await clock.advance(3_000)
+        kept = ["ad.local.ns.a2", "as.local.ns.a1", "as.local.ns.a2"]
+        assert sorted(subject for subject, _ in directory.held()) == kept
