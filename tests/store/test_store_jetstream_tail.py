@@ -9,10 +9,11 @@ import pytest
 from nats.aio.msg import Msg
 
 from choregos.foundation.bus import Bus
-from choregos.foundation.errors import Permanent, Temporary
+from choregos.foundation.errors import Expired, Permanent, Temporary
 from choregos.store.backends import jetstream_tail
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.store.port import BATCH_WRITES_MAX, Record, Write
+from choregos.testing.record_log_contract import SUBJECTS
 
 pytestmark = pytest.mark.real
 
@@ -95,3 +96,17 @@ async def test_provisioning_twice_changes_nothing_and_settings_can_grow(jetstrea
     await jetstream_log.provision(["a.>", "b.>", "al.>", "c.>"])
     await jetstream_log.append(Write("c.1", b""))
     assert await jetstream_log.subjects() == {"a.1", "c.1"}
+
+
+async def test_a_stream_that_was_made_anew_is_not_mistaken_for_the_old_one(
+    jetstream_log: JetStreamLog, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jetstream_tail, "HEARTBEAT_S", 0.2)
+    await fill(jetstream_log, 2)
+    async with asyncio.timeout(20), aclosing(jetstream_log.tail()) as batches:
+        assert (await anext(batches)).sequence == 2
+        await bus.client.jetstream().delete_stream(jetstream_log.stream)
+        await jetstream_log.provision(SUBJECTS)
+        await fill(jetstream_log, 5)
+        with pytest.raises(Expired):
+            await anext(batches)

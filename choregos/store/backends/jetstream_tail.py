@@ -56,6 +56,7 @@ class _Consumer:
         self._arrived = asyncio.Event()
         self._lost = ""
         self._name = ""
+        self.created = ""  # when the stream was: tells it from another of the same name
         self._delivered = 0  # number of the last delivery that was handed out
         self._start = 0  # the stream's last sequence before the consumer was made
         self._idle = False  # the server has said that it has nothing to send
@@ -69,7 +70,7 @@ class _Consumer:
         inbox = self._bus.client.new_inbox()
         self._subscription = await self._bus.client.subscribe(inbox, cb=self._receive)
         info = await self._call(f"STREAM.INFO.{self._stream}", None)
-        self._start = info["state"]["last_seq"]
+        self._start, self.created = info["state"]["last_seq"], info["created"]
         if self._start < after:
             raise Expired(f"{self._stream} ends at {self._start}, before {after}: it was replaced or restored")
         config: dict[str, Any] = {
@@ -194,6 +195,7 @@ async def follow(
     """See `RecordLog.tail`."""
     failures = 0
     seen = after
+    created = ""
     complete = False
     while True:
         await bus.wait_connected()
@@ -201,6 +203,9 @@ async def follow(
         forget_listener = bus.on_change(partial(_connection_changed, consumer))
         try:
             empty = await consumer.open(filters, seen)
+            if created not in ("", consumer.created):
+                raise Expired(f"{stream} was made anew at {consumer.created}")
+            created = consumer.created
             failures = 0
             if empty is not None and (not complete or empty.sequence > seen):
                 complete, seen = True, empty.sequence
