@@ -145,7 +145,3 @@ class RecordLog(Protocol):
     async def subjects(self, filter: str = ">") -> frozenset[str]:
         """Every subject that has a record now (tombstones included): what a cache is compared with after a long gap."""
         ...
-
-    async def purge(self, subject: str) -> None:
-        """Removes every record of a subject (filter); readers are not told."""
-        ...

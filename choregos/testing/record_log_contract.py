@@ -194,11 +194,3 @@ class RecordLogContract:
             await writing
         assert [record.subject for record in received] == [f"a.{number}" for number in range(total)]
         assert all(one.sequence < two.sequence for one, two in pairwise(received))
-
-    async def test_purged_subjects_are_gone(self, log: RecordLog) -> None:
-        for subject in ("a.x.1", "a.x.2", "a.y.1"):
-            await log.append(Write(subject, b""))
-        await log.purge("a.x.*")
-        assert await log.subjects("a.>") == {"a.y.1"}
-        await log.append(Write("a.x.1", b"", expected=0))
-        assert await log.subjects("a.x.>") == {"a.x.1"}

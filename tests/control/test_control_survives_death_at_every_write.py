@@ -74,9 +74,6 @@ class MortalLog:
     async def subjects(self, filter: str = ">") -> frozenset[str]:
         return await self._log.subjects(filter)
 
-    async def purge(self, subject: str) -> None:
-        await self._log.purge(subject)
-
 
 class Control:
     """The control plane; when its life is over another one starts."""
@@ -192,7 +189,7 @@ async def test_the_outcome_is_the_same_on_jetstream(own_nats_server: NatsServer)
     async with connect(own_nats_server.address, "control") as bus, open_logs(bus, REGION, provision=True) as logs:
         for fatal in (9, 16, 23, 30, 37):
             for log in (logs.resources, logs.agents, logs.events):
-                await log.purge(">")
+                await bus.client.jetstream().purge_stream(log.stream)
             async with opened(World(SystemClock(), logs.resources, logs.agents, logs.events)) as world:
                 life = Life(fatal, stored=fatal % 2 == 0)
                 assert await scenario(world, life, lease_s=0.5) == outcome, f"after write {fatal}"

@@ -1,4 +1,4 @@
-"""Memory and JetStream give the same answer to every history of writes, conflicts, batches, fences and purges."""
+"""Memory and JetStream give the same answer to every history of writes, conflicts, batches and fences."""
 
 from __future__ import annotations
 
@@ -110,10 +110,6 @@ class BothLogs(RuleBasedStateMachine):
     def begin_epoch(self) -> None:
         epoch = self.run(self.both(lambda log: log.append(Write(EPOCH_SUBJECT, b""))))
         self.fences.append(Fence(FENCE_SUBJECT, EPOCH_SUBJECT, epoch))
-
-    @rule(filter=filters)
-    def purge(self, filter: tuple[str, ...]) -> None:
-        self.run(self.both(lambda log: log.purge(filter[0])))
 
     @rule(filter=filters, after=st.integers(0, 10))
     def tail(self, filter: tuple[str, ...], after: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, Expired, NotFound, Temporary
@@ -235,9 +236,8 @@ async def test_events_disappear_with_their_time(log: MemoryLog, clock: SimClock)
 async def test_what_vanished_unannounced_is_found_by_the_hourly_repair(
     store: ResourceStore, log: MemoryLog, clock: SimClock
 ) -> None:
-    await store.create(KIND, thing("ghost"))
+    await log.append(Write("o.agentclusters.default.ghost", msgspec.json.encode(thing("ghost")), ttl_s=60))
     await store.create(KIND, thing("real"))
-    await log.purge("o.agentclusters.default.ghost")
     watch = store.watch(KIND)
     await clock.advance(3601)
     change = await anext(watch)

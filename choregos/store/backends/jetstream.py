@@ -76,7 +76,7 @@ class JetStreamLog:
     async def __aexit__(self, *error: object) -> None:
         await self._requests.__aexit__(*error)
 
-    async def provision(self, subjects: Sequence[str], *, replicas: int = 1) -> None:
+    async def provision(self, subjects: Sequence[str]) -> None:
         """Creates the stream, or changes it to these settings; nothing happens if it has them.
 
         Raises:
@@ -89,7 +89,7 @@ class JetStreamLog:
             "max_msgs_per_subject": 1,
             "discard": "old",
             "storage": "file",
-            "num_replicas": replicas,
+            "num_replicas": 1,
             "allow_msg_ttl": True,
             "allow_atomic": True,
             "allow_direct": True,
@@ -176,11 +176,6 @@ class JetStreamLog:
             found.update(page)
             if len(page) < SUBJECTS_PAGE:
                 return frozenset(found)
-
-    async def purge(self, subject: str) -> None:
-        answer = await self._requests.call(f"STREAM.PURGE.{self.stream}", {"filter": subject})
-        if "error" in answer:
-            raise self._error(answer["error"])
 
     def _error(self, error: Mapping[str, Any]) -> ChoregosError:
         """JetStream's error as ours: by its code where it has a meaning for callers, else by its HTTP-like class."""

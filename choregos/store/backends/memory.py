@@ -126,8 +126,3 @@ class MemoryLog:
     async def subjects(self, filter: str = ">") -> frozenset[str]:
         self._expire()
         return frozenset(subject for subject in self._records if matches(filter, subject))
-
-    async def purge(self, subject: str) -> None:
-        for key in [key for key in self._records if matches(subject, key)]:
-            del self._records[key]
-            self._expiries.pop(key, None)
