@@ -80,7 +80,7 @@ class WorkerLost(msgspec.Struct, frozen=True, gc=False):
         message: what is known of the end of the process.
         blame: this agent brought it down, by this: `Blocked` (it silenced the worker, which had to be killed) or
             `Crashed` (the process fell in its code); empty if it did not, or nobody knows.
-        innocent: it is known that this agent did not; it is started again at once.
+        innocent: it is known that this agent did not; it is started again at once, unless this happens often.
     """
 
     message: str
@@ -140,6 +140,8 @@ class Life:
         "capabilities",
         "failures",
         "host",
+        "innocent_s",
+        "innocents",
         "message",
         "quarantined",
         "ready",
@@ -160,6 +162,8 @@ class Life:
         self.host = ""  # the worker that has it, empty unless STARTING, RUNNING or STOPPING
         self.restarts = assignment.restarts
         self.failures = 0  # in a row, without `reset_after_s` of health between them
+        self.innocents = 0  # workers lost through no fault of its own within `INNOCENT_WINDOW_S`
+        self.innocent_s = 0.0  # monotonic time of the first of them
         self.started_s = 0.0  # monotonic time of the last successful start
         self.wake_s = 0.0  # monotonic time at which BACKOFF ends, 0 in every other phase
         self.quarantined = False  # it has brought a worker down, so it no longer has neighbours
@@ -205,6 +209,10 @@ class Life:
         if phase in _HOMELESS:
             self.host = ""
 
+
+INNOCENT_WINDOW_S = 60.0
+INNOCENT_AT_ONCE_MAX = 2
+INNOCENT_DELAY_S_MAX = 10.0
 
 _IN_A_WORKER = (Phase.STARTING, Phase.RUNNING)
 _HOMELESS = frozenset({Phase.PENDING, Phase.BACKOFF, Phase.STOPPED})
@@ -329,11 +337,25 @@ def _worker_lost(life: Life, event: WorkerLost, moment: Moment, backoff: Backoff
     if not life.host:
         return ()
     if event.innocent:
-        life.restarts += 1
-        life.enter(Phase.PENDING, moment.now_ms, reason="WorkerLost", message=event.message)
-        return (Start(life.lodging), REPORT)
+        return _start_elsewhere(life, event, moment, backoff)
     life.quarantined = life.quarantined or bool(event.blame)
     return _back_off(life, event.blame or "WorkerLost", event.message, moment, backoff)
+
+
+def _start_elsewhere(life: Life, event: WorkerLost, moment: Moment, backoff: Backoff) -> tuple[Instruction, ...]:
+    """At once, unless its workers are lost one after the other: neighbours that crash in turn, or a file that is
+    written all the time, would have processes spawned as fast as they can be."""
+    if life.innocents == 0 or moment.now_s - life.innocent_s > INNOCENT_WINDOW_S:
+        life.innocents, life.innocent_s = 0, moment.now_s
+    life.innocents += 1
+    life.restarts += 1
+    if life.innocents <= INNOCENT_AT_ONCE_MAX:
+        life.enter(Phase.PENDING, moment.now_ms, reason="WorkerLost", message=event.message)
+        return (Start(life.lodging), REPORT)
+    life.enter(Phase.BACKOFF, moment.now_ms, reason="WorkerLost", message=event.message)
+    delay_s = backoff.delay_s(life.innocents - INNOCENT_AT_ONCE_MAX, moment.roll)
+    life.wake_s = moment.now_s + min(delay_s, INNOCENT_DELAY_S_MAX)
+    return (REPORT, WakeAt(life.wake_s))
 
 
 def _withdrawn(life: Life, event: Withdrawn, moment: Moment) -> tuple[Instruction, ...]:

@@ -42,6 +42,7 @@ RENEWED = Assignment("ns", "a", "u", 3, OTHER)
 
 ASSIGNED = Assigned(FIRST)
 PLACED = Placed("w1")
+LOST = WorkerLost("blocked", innocent=True)
 STARTED = StartEnded(capabilities=("c",))
 RUN = [(ASSIGNED, (SHARED,)), (PLACED, (REPORT,)), (STARTED, (REPORT,))]
 
@@ -113,6 +114,26 @@ TABLES = {
         (WorkerLost("blocked", innocent=True), (SHARED, REPORT)),
         Phase.PENDING,
         (Placed("w2"), (REPORT,)),
+    ],
+    "from the third worker within a minute a neighbour waits too": [
+        *RUN,
+        (LOST, (SHARED, REPORT)),
+        (Placed("w2"), (REPORT,)),
+        (LOST, (SHARED, REPORT)),
+        (Placed("w3"), (REPORT,)),
+        ("at", 5.0),
+        (LOST, (REPORT, WakeAt(6.0))),
+        Phase.BACKOFF,
+        ("at", 6.0),
+        (Woken(), (SHARED,)),
+        (Placed("w4"), (REPORT,)),
+        (LOST, (REPORT, WakeAt(8.0))),
+        ("at", 8.0),
+        (Woken(), (SHARED,)),
+        (Placed("w5"), (REPORT,)),
+        ("at", 70.0),
+        (LOST, (SHARED, REPORT)),
+        Phase.PENDING,
     ],
     "the culprit waits and then gets a worker of its own": [
         *RUN,
