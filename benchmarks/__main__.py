@@ -27,13 +27,13 @@ async def measure(section: str, peers: dict[str, Peer], *, tiny: bool) -> Report
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("section", nargs="*", choices=SECTIONS, default=SECTIONS, help="all, if none is named")
+    parser.add_argument("section", nargs="?", choices=SECTIONS, help="all, if none is named")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     parser.add_argument("--no-peers", action="store_true", help="measure only ours; install nothing")
     options = parser.parse_args()
     peers = no_peers("--no-peers was given") if options.no_peers else find_peers()
     print(f"# Benchmarks\n\n{machine()}\n", flush=True)
-    for section in options.section:
+    for section in [options.section] if options.section else SECTIONS:
         print(uvloop.run(measure(section, peers, tiny=options.tiny)), flush=True)
     print(f"At the end: {machine()}")
 

@@ -125,6 +125,6 @@ def machine() -> str:
             memory_kb = int(line.split()[1])
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{os.cpu_count()} cores ({processor}), {memory_kb / 2**20:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"{os.cpu_count()} cores ({processor}), {memory_kb / 2**20:.0f} GiB, {platform.system()}, "
         f"Python {platform.python_version()}; load of the last 1, 5, 15 minutes: {load}"
     )
