@@ -4,7 +4,8 @@ scheduling, supervision and calls need.
 Invariants: an `Instance` never changes, a change makes a new one; it carries a status only if that is the last of its
 subject and speaks of the uid and binding of its agent record, so that all readers agree, whatever order they saw the
 records in and whichever they missed; every index agrees with the instances at all times. A node that finds its agent
-without the status it wrote must write it again. Decides nothing and writes nothing (`choregos.store.instances` does).
+without the status it wrote must write it again. What speaks of no agent there is waits for it for about an hour
+(`choregos.store.waiting`), longer than any reader takes to catch up. Decides nothing and writes nothing (`choregos.store.instances` does).
 """
 
 from __future__ import annotations
