@@ -5,7 +5,8 @@ Invariants: an `Instance` never changes, a change makes a new one; it carries a 
 subject and speaks of the uid and binding of its agent record, so that all readers agree, whatever order they saw the
 records in and whichever they missed; every index agrees with the instances at all times. A node that finds its agent
 without the status it wrote must write it again. What speaks of no agent there is waits for it for about an hour
-(`choregos.store.waiting`), longer than any reader takes to catch up. Decides nothing and writes nothing (`choregos.store.instances` does).
+(`choregos.store.waiting`), longer than any reader takes to catch up. Decides nothing and writes nothing
+(`choregos.store.instances` does).
 """
 
 from __future__ import annotations
