@@ -15,11 +15,10 @@ from typing import Any
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal
 from choregos.foundation.errors import Unauthenticated
+from choregos.security.pki import ADMINISTRATORS
 
 PEER = "choregos.peer_certificate"
 """Key of the ASGI scope under which the server puts the verified certificate, as `ssl.SSLSocket.getpeercert` has it."""
-
-MASTERS = "system:masters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def authenticate(scope: Mapping[str, Any]) -> User:
 
 def authorize(user: User, attributes: Attributes) -> Decision:
     """Whether `user` may do it."""
-    if MASTERS in user.groups or (attributes.target is None and attributes.verb in ("get", "head")):
+    if ADMINISTRATORS in user.groups or (attributes.target is None and attributes.verb in ("get", "head")):
         return Decision(True)
     return Decision(False, _refusal(user, attributes))
 

@@ -7,7 +7,7 @@ the kinds; there is no table of paths.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import ClientDisconnect, Request
@@ -71,12 +71,13 @@ _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
 class ApiServer:
     """An ASGI application. `close` ends its open streams; it owns nothing else."""
 
-    def __init__(self, context: ApiContext, kinds: Sequence[Kind]) -> None:
+    def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._kinds = {(*place, kind.plural): kind for kind in kinds for place in registry.group_versions(kind)}
-        self._sources = {kind.plural: source for kind in kinds if (source := _source(context, kind)) is not None}
+        self._sources = {
+            kind.plural: source for kind in registry.KINDS if (source := _source(context, kind)) is not None
+        }
         self._streams = OpenStreams()
-        self._documents = Documents(kinds, _product_version())
+        self._documents = Documents(_product_version())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,7 +126,7 @@ class ApiServer:
         authentication.require(user, Attributes(verb, path, target))
         if target is None:
             return None
-        kind = self._kinds.get((target.group, target.version, target.resource))
+        kind = registry.by_plural(target.group, target.version, target.resource)
         if kind is None or (target.namespace and not kind.namespaced):
             raise unknown_path()
         return ApiRequest(
@@ -142,7 +143,7 @@ class ApiServer:
 
 def build_app(context: ApiContext) -> ApiServer:
     """The application that serves all kinds of the registry from `context`."""
-    return ApiServer(context, registry.KINDS)
+    return ApiServer(context)
 
 
 async def ensure_defaults(context: ApiContext) -> None:

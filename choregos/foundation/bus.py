@@ -18,7 +18,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Client, Server
 
 from choregos.foundation.backoff import RECONNECT
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus_address import BusAddress, inbox_prefix
 from choregos.foundation.errors import Denied, Temporary
 
 __all__ = ["Bus", "BusAddress", "connect"]
@@ -86,6 +86,7 @@ class Bus:
     async def open(self, address: BusAddress, name: str, timeout_s: float) -> None:
         options: dict[str, Any] = {
             "servers": list(address.servers),
+            "inbox_prefix": inbox_prefix(address.user),
             "name": name,
             "error_cb": self._failed,
             "disconnected_cb": self._disconnected,
@@ -99,8 +100,6 @@ class Bus:
         }
         if address.user:
             options |= {"user": address.user, "password": address.password}
-            # An inbox of its own per user, so that permissions can keep the answers of one from another.
-            options |= {"inbox_prefix": f"_INBOX_{address.user}"}
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.connect(**options)

@@ -1,4 +1,7 @@
-"""Where nats-server is. Apart from `choregos.foundation.bus`, so that who needs no nats-py need not import it."""
+"""Where nats-server is and where answers go.
+
+Apart from `choregos.foundation.bus`, so that who needs no nats-py need not import it.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,8 @@ class BusAddress:
     servers: tuple[str, ...]
     user: str = ""
     password: str = field(default="", repr=False)
+
+
+def inbox_prefix(user: str) -> str:
+    """First token of the subjects on which `user` gets answers: each its own, so that permissions keep them apart."""
+    return f"_INBOX_{user}" if user else "_INBOX"

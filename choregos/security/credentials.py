@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from choregos.foundation.bus_address import inbox_prefix
 from choregos.foundation.errors import Permanent
 from choregos.foundation.files import PRIVATE_FILE, private_directory, write_atomic
 from choregos.foundation.ids import SystemIds
@@ -30,11 +31,6 @@ class BusUser(StrEnum):
 
     WORKER = "worker"
     """A process that runs agents, so code that is not ours: calls, and nothing stored."""
-
-
-def inbox_prefix(user: BusUser) -> str:
-    """First token of the subjects on which `user` gets answers; nats-py's `inbox_prefix`."""
-    return f"_INBOX_{user}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,10 +150,6 @@ class AgentHarness:
         target = Target(self.namespace, agent, capability, selector)
         return await self._outside.call(target, method, {**arguments, **named}, timeout_s=timeout_s, caller="test")
 
-    def calls_under_way(self, name: str) -> int:
-        """How many calls the agent is serving."""
-        return self._agents[name].in_flight
-
     def _caller(self, transport: MemoryCallTransport, local: LocalAgents | None) -> Caller:
         caller = Caller(transport, self._resolver.resolve, region=REGION, roll=random.random, local=local)
         self._stack.push_async_callback(caller.close)

@@ -24,7 +24,6 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, tag_field="fr
         caller: `namespace/name` of the calling agent, or the user's name.
         capability: the capability the caller asked for, empty if it named the agent.
         uid: the agent's uid if the caller knows it; the host answers `Moved` if it is another.
-        trace: W3C `traceparent`, empty if none.
     """
 
     agent: str
@@ -34,7 +33,6 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, tag_field="fr
     caller: str = ""
     capability: str = ""
     uid: str = ""
-    trace: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2, tag_field="frame", gc=False):

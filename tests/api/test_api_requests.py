@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from choregos.api.authentication import MASTERS
+from choregos.security.pki import ADMINISTRATORS
 
 CLUSTERS = "/apis/choregos.dev/v1/namespaces/default/agentclusters"
 NODES = "/apis/choregos.dev/v1/agentnodes"
@@ -118,7 +118,7 @@ async def test_only_masters_reach_resources_and_everybody_known_reads_what_is_se
         'in API group "choregos.dev" in the namespace "default"'
     )
     assert (await user.get("/apis/choregos.dev/v1/things")).code == 403
-    nameless = client.as_({"subject": ((("organizationName", MASTERS),),)})
+    nameless = client.as_({"subject": ((("organizationName", ADMINISTRATORS),),)})
     assert (await nameless.get("/apis")).code == 401
 
 

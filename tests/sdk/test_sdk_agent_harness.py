@@ -27,6 +27,7 @@ class Knowledge(Agent):
 
     def __init__(self) -> None:
         self.events = [f"init {self.name}"]
+        self.hangs = False
 
     async def on_start(self) -> None:
         self.events.append("start")
@@ -53,6 +54,7 @@ class Knowledge(Agent):
 
     @capability("hang")
     async def hang(self) -> None:
+        self.hangs = True
         await asyncio.get_running_loop().create_future()
 
 
@@ -162,9 +164,9 @@ async def test_errors_are_those_of_production(method: str, arguments: dict[str, 
 
 async def test_stopping_ends_calls_and_takes_the_agent_out() -> None:
     async with AgentHarness() as harness:
-        await harness.start(Knowledge)
+        knowledge = await harness.start(Knowledge)
         hanging = asyncio.ensure_future(harness.call(capability="hang"))
-        while not harness.calls_under_way("knowledge"):
+        while not knowledge.hangs:
             await asyncio.sleep(0)
         await harness.stop("knowledge")
         with pytest.raises(Exception, match="stops"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -12,7 +11,6 @@ from starlette.responses import Response
 from choregos.api.requests import answer
 from choregos.api.rules import codec, discovery, openapi
 from choregos.api.rules.status import method_not_allowed, unknown_path
-from choregos.resources.kind import Kind
 
 GNOSTIC = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 HEALTH = ("/healthz", "/livez", "/readyz")
@@ -28,23 +26,23 @@ class Documents:
         product_version: choregos' own.
     """
 
-    def __init__(self, kinds: Sequence[Kind], product_version: str) -> None:
-        self._openapi = openapi.documents(kinds, product_version)
+    def __init__(self, product_version: str) -> None:
+        self._openapi = openapi.documents(product_version)
         self._aggregated = {
-            "/api": codec.encode(discovery.aggregated(kinds, core=True)),
-            "/apis": codec.encode(discovery.aggregated(kinds, core=False)),
+            "/api": codec.encode(discovery.aggregated(core=True)),
+            "/apis": codec.encode(discovery.aggregated(core=False)),
         }
         self._plain: dict[str, Any] = {
-            "/api": discovery.api_versions(kinds),
-            "/apis": discovery.api_groups(kinds),
+            "/api": discovery.api_versions(),
+            "/apis": discovery.api_groups(),
             "/version": _version(product_version),
             "/openapi/v3": openapi.index(self._openapi),
             "/openapi/v2": openapi.V2_EMPTY,
         }
-        for group, version in discovery.group_versions(kinds):
-            self._plain[f"/{openapi.group_path(group, version)}"] = discovery.api_resources(kinds, group, version)
+        for group, version in discovery.group_versions():
+            self._plain[f"/{openapi.group_path(group, version)}"] = discovery.api_resources(group, version)
             if group:
-                self._plain[f"/apis/{group}"] = discovery.api_group(kinds, group)
+                self._plain[f"/apis/{group}"] = discovery.api_group(group)
 
     def respond(self, request: Request) -> Response:
         """

@@ -1,38 +1,31 @@
-"""Discovery documents, made from the kinds: aggregated (`apidiscovery.k8s.io/v2`) and legacy. Pure."""
+"""Discovery documents, made from the registry: aggregated (`apidiscovery.k8s.io/v2`) and legacy. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from choregos.resources.kind import Kind
+from choregos.resources.registry import SERVED, GroupVersion
 
-GroupVersion = tuple[str, str]
 Document = dict[str, Any]
 
 AGENT_LOG = "log"
 """Subresource of agents: their log as text."""
 
 
-def group_versions(kinds: Iterable[Kind]) -> list[GroupVersion]:
+def group_versions() -> list[GroupVersion]:
     """Every (group, version) that is served, aliases included, the core group first."""
-    found = {pair for kind in kinds for pair in ((kind.group, kind.version), *kind.aliases)}
-    return sorted(found)
+    return sorted(SERVED)
 
 
-def served_under(kinds: Iterable[Kind], group: str, version: str) -> list[Kind]:
-    return [kind for kind in kinds if (group, version) in ((kind.group, kind.version), *kind.aliases)]
-
-
-def aggregated(kinds: Iterable[Kind], *, core: bool) -> Document:
+def aggregated(*, core: bool) -> Document:
     """`APIGroupDiscoveryList` for `/api` (core) or `/apis`."""
-    kinds = list(kinds)
     items: dict[str, Document] = {}
-    for group, version in group_versions(kinds):
+    for group, version in group_versions():
         if bool(group) == core:
             continue
         item = items.setdefault(group, {"metadata": {"name": group} if group else {}, "versions": []})
-        resources = [_aggregated_resource(kind, group, version) for kind in served_under(kinds, group, version)]
+        resources = [_aggregated_resource(kind, group, version) for kind in SERVED[group, version]]
         item["versions"].append({"version": version, "resources": resources, "freshness": "Current"})
     return {
         "kind": "APIGroupDiscoveryList",
@@ -84,23 +77,23 @@ def _subresources(kind: Kind, group: str, version: str) -> list[tuple[str, tuple
     return found
 
 
-def api_versions(kinds: Iterable[Kind]) -> Document:
+def api_versions() -> Document:
     """`APIVersions`: the legacy document of `/api`."""
-    versions = [version for group, version in group_versions(kinds) if not group]
+    versions = [version for group, version in group_versions() if not group]
     return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": []}
 
 
-def api_groups(kinds: Iterable[Kind]) -> Document:
+def api_groups() -> Document:
     """`APIGroupList`: the legacy document of `/apis`."""
-    groups = sorted({group for group, _ in group_versions(kinds) if group})
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [api_group(kinds, group) for group in groups]}
+    groups = sorted({group for group, _ in group_versions() if group})
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [api_group(group) for group in groups]}
 
 
-def api_group(kinds: Iterable[Kind], group: str) -> Document:
+def api_group(group: str) -> Document:
     """`APIGroup`: the document of `/apis/<group>`."""
     versions = [
         {"groupVersion": f"{group}/{version}", "version": version}
-        for name, version in group_versions(kinds)
+        for name, version in group_versions()
         if name == group
     ]
     return {
@@ -112,10 +105,10 @@ def api_group(kinds: Iterable[Kind], group: str) -> Document:
     }
 
 
-def api_resources(kinds: Iterable[Kind], group: str, version: str) -> Document:
+def api_resources(group: str, version: str) -> Document:
     """`APIResourceList`: the legacy document of one group and version."""
     resources: list[Document] = []
-    for kind in served_under(kinds, group, version):
+    for kind in SERVED[group, version]:
         entry: Document = {
             "name": kind.plural,
             "singularName": kind.singular,

@@ -7,14 +7,14 @@ strategically (none). So a document has a schema for each kind and those operati
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from choregos.api.rules.codec import JSON, PATCHES, YAML
-from choregos.api.rules.discovery import group_versions, served_under
+from choregos.api.rules.discovery import group_versions
 from choregos.resources.kind import Kind
+from choregos.resources.registry import SERVED
 from choregos.resources.schema import openapi_schema
 
 Document = dict[str, Any]
@@ -34,12 +34,11 @@ def group_path(group: str, version: str) -> str:
     return f"apis/{group}/{version}" if group else f"api/{version}"
 
 
-def documents(kinds: Iterable[Kind], product_version: str) -> dict[str, bytes]:
+def documents(product_version: str) -> dict[str, bytes]:
     """The encoded document of each group and version, by `group_path`."""
-    kinds = list(kinds)
     return {
-        group_path(group, version): msgspec.json.encode(_document(kinds, group, version, product_version))
-        for group, version in group_versions(kinds)
+        group_path(group, version): msgspec.json.encode(_document(group, version, product_version))
+        for group, version in group_versions()
     }
 
 
@@ -52,10 +51,10 @@ def index(encoded: dict[str, bytes]) -> Document:
     return {"paths": paths}
 
 
-def _document(kinds: list[Kind], group: str, version: str, product_version: str) -> Document:
+def _document(group: str, version: str, product_version: str) -> Document:
     schemas: Document = {}
     paths: Document = {}
-    for kind in served_under(kinds, group, version):
+    for kind in SERVED[group, version]:
         name = _schema_name(group, version, kind)
         schemas[name] = openapi_schema(kind, group, version)
         paths |= _paths(kind, group, version, name)

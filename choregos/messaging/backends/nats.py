@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus_address import BusAddress, inbox_prefix
 from choregos.foundation.errors import Unavailable
 from choregos.foundation.ids import SystemIds
 from choregos.messaging.backends.nats_connection import CONNECT_TIMEOUT_S, NatsConnection, connect
@@ -72,9 +72,8 @@ async def open_nats_transport(
         Denied: the server refuses user and password.
     """
     # The first token is the user's, as the bus's permissions have it; the second keeps processes apart.
-    prefix = f"_INBOX_{address.user}" if address.user else "_INBOX"
     async with connect(address, name, timeout_s=timeout_s) as connection:
-        transport = NatsCallTransport(connection, f"{prefix}.{SystemIds().suffix(20)}", deadlines)
+        transport = NatsCallTransport(connection, f"{inbox_prefix(address.user)}.{SystemIds().suffix(20)}", deadlines)
         await transport.open()
         try:
             yield transport
