@@ -1,0 +1,69 @@
+"""What ends is gone: the agent that clings to life, its worker, and what they have started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+
+import pytest
+
+from choregos.foundation.errors import CallError
+from choregos.wire.instances import Phase
+
+pytestmark = pytest.mark.real
+
+
+async def gone(pid: int) -> None:
+    """Returns when the process has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(pid)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(watched, ended.set)
+        try:
+            async with asyncio.timeout(10.0):
+                await ended.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(watched)
+            os.close(watched)
+
+
+@pytest.mark.parametrize("method", ["cling_with_a_task", "cling_with_a_thread"])
+async def test_a_worker_ends_with_its_only_agent_whatever_that_still_does(stage, sample, method):
+    stage.assign(sample("Clingy"), "ada", dedicated=True)
+    await stage.until_running("ada")
+    pid = await stage.call("ada", "process")
+    with contextlib.suppress(CallError):
+        await stage.call("ada", method, timeout_s=0.3)
+    stage.withdraw("ada", grace_s=0.1)
+    await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+    await gone(pid)
+
+
+async def test_a_worker_that_does_not_end_is_killed(stage, sample):
+    stage.assign(sample("Clingy", block_timeout_s=1000.0), "ada", dedicated=True)
+    await stage.until_running("ada")
+    pid = await stage.call("ada", "process")
+    stage.withdraw("ada")
+    await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # it does nothing any more, and ends nothing
+    await gone(pid)
+
+
+async def test_an_on_stop_that_never_returns_does_not_keep_its_agent(stage, sample):
+    stage.assign(sample("ClingsInItsHook"), "ada")
+    stage.assign(sample("Greeter"), "bob")
+    await stage.until_running("ada", "bob")
+    stage.withdraw("ada", grace_s=0.1)
+    await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+    assert await stage.call("bob", "greet") == "bob greets world"
+
+
+async def test_the_host_takes_all_the_descriptors_it_may(open_stage):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    async with open_stage():
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
