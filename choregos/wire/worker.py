@@ -155,8 +155,12 @@ RUNTIME_NOT_FOUND = "RuntimeNotFound"
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a start ended; `reason` is empty on success, else `RuntimeNotFound`, `ImportFailed`, `StartFailed`,
-    `StartTimeout`, `Blocked` or `StaleCode` (the worker holds an older version of the template's modules: start it in another)."""
+    """How a start ended.
+
+    Attributes:
+        reason: empty on success, else `RuntimeNotFound`, `ImportFailed`, `StartFailed`, `StartTimeout`, `Blocked` or
+            `StaleCode` (the worker holds an older version of the template's modules: start it in another).
+    """
 
     uid: str
     reason: str = ""
