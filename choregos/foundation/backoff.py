@@ -34,7 +34,7 @@ class Backoff:
 
 
 RESTART = Backoff(initial_s=1.0, max_s=300.0, reset_after_s=600.0)
-"""Restarts of agents, workers and child processes; Kubernetes' CrashLoopBackOff starts at 10 s, an agent is cheaper."""
+"""Restarts of agents and workers; Kubernetes' CrashLoopBackOff starts at 10 s, an agent is cheaper."""
 
 RECONNECT = Backoff(initial_s=0.05, max_s=2.0)
 """Reaching for a server that is expected back at any moment."""
