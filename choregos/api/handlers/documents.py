@@ -13,6 +13,9 @@ from choregos.api.rules import codec, discovery, openapi
 from choregos.api.rules.status import method_not_allowed, unknown_path
 
 GNOSTIC = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""As clients ask for it. The `@` is no part of a valid media type, so it is answered as one that Go can parse."""
+
+GNOSTIC_ANSWERED = GNOSTIC.replace("@", ".")
 HEALTH = ("/healthz", "/livez", "/readyz")
 
 KUBERNETES_MINOR = "36"
@@ -56,7 +59,7 @@ class Documents:
         if path in self._aggregated and codec.accept(accept).discovery:
             return Response(self._aggregated[path], media_type=codec.DISCOVERY_TYPE)
         if path == "/openapi/v2" and GNOSTIC in accept:
-            return Response(openapi.V2_EMPTY_GNOSTIC, media_type=GNOSTIC)
+            return Response(openapi.V2_EMPTY_GNOSTIC, media_type=GNOSTIC_ANSWERED)
         if path in self._plain:
             return answer(self._plain[path])
         if path in HEALTH:
