@@ -6,6 +6,7 @@ the kinds; there is no table of paths.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,7 @@ from choregos.api.rules.options import is_watch
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
 from choregos.api.sources import AnySource, StoredSource
-from choregos.foundation.errors import AlreadyExists, ChoregosError
+from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
 from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
 
@@ -105,6 +106,11 @@ class ApiServer:
             raise
         except ChoregosError as error:
             return _refuse(error, call.subject if call is not None else subject)
+        except asyncio.CancelledError:
+            if not self._streams.closing:
+                raise
+            # It has outlasted the time that requests have when the server ends.
+            return _refuse(Temporary("the API server has ended before the request was done"), subject)
         except RecursionError:
             return _refuse(bad_request("the request is nested too deeply"), subject)
         except Exception:

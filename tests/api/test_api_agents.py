@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -171,4 +172,15 @@ async def test_a_call_that_makes_no_sense_is_refused(world: Any) -> None:
 
 async def test_a_client_that_goes_away_cancels_its_call(world: Any) -> None:
     await world.client.abandon(CALLS, {"spec": {"agent": "a-0", "method": "hang"}}, world.caller.started)
+    assert world.caller.cancelled.is_set()
+
+
+async def test_a_call_that_outlasts_the_servers_end_is_told_so(world: Any) -> None:
+    call = asyncio.ensure_future(world.client.post(CALLS, {"spec": {"agent": "a-0", "method": "hang"}}))
+    await world.caller.started.wait()
+    await world.app.close()
+    call.cancel()  # as uvicorn does when the time is over
+    reply = await call
+    assert reply.code == 503
+    assert reply.json["reason"] == "ServiceUnavailable"
     assert world.caller.cancelled.is_set()
