@@ -70,6 +70,25 @@ class Fleet:
         await until(ready, state)
         return found
 
+    async def until_settled(self) -> None:
+        """Returns when all agents take calls, in workers that exist."""
+        workers: set[int] = set()
+
+        async def settled() -> bool:
+            await self.until_ready()
+            nonlocal workers
+            workers = {worker.pid for worker in self.machine.named("worker")}
+            try:
+                answers = [
+                    await self.client.call(agent=name, method="who", timeout_s=CALL_TIMEOUT_S)
+                    for name in await self.agents()
+                ]
+            except (CallError, Temporary):
+                return False
+            return {answer["pid"] for answer in answers} <= workers
+
+        await until(settled, lambda: f"every agent answers from one of the workers {workers}")
+
     async def ask_all(self) -> dict[str, Object]:
         """Calls each agent by its name until each has answered."""
         answers = {}

@@ -1,0 +1,70 @@
+"""Kills at random, round after round: after each the declared state is reached again, and nobody has ever run twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import psutil
+import pytest
+from e2e_fleet import Fleet
+from e2e_machine import UpProcess, until
+
+pytestmark = [pytest.mark.real, pytest.mark.soak]
+
+SIZE = 200
+ROUNDS = int(os.environ.get("CHOREGOS_SOAK_ROUNDS", "20"))
+ROLES = ("worker", "worker", "node", "control", "nats-server", "up")
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Printed if the test fails; give it as CHOREGOS_SOAK_SEED to have the same kills again."""
+    seed = int(os.environ.get("CHOREGOS_SOAK_SEED", "0")) or random.randrange(1, 2**32)
+    print(f"CHOREGOS_SOAK_SEED={seed}")
+    return seed
+
+
+def choose(machine: UpProcess, dice: random.Random) -> list[tuple[str, signal.Signals, psutil.Process]]:
+    """One to three processes, and how each of them ends."""
+    chosen = []
+    for role in dice.sample(ROLES, dice.randint(1, 3)):
+        there = machine.named(role)
+        if there:
+            chosen.append((role, dice.choice(SIGNALS), dice.choice(there)))
+    return chosen
+
+
+@pytest.mark.timeout(3000)
+async def test_random_kills(machine: UpProcess, seed: int):
+    dice = random.Random(seed)
+    client = machine.client()
+    fleet = Fleet(machine, client, SIZE)
+    await fleet.declare()
+    before = await fleet.until_ready()
+    for number in range(1, ROUNDS + 1):
+        async with fleet.load() as load:
+            await fleet.until_answers(load, dice.randint(0, 50))
+            victims = choose(machine, dice)
+            print(f"round {number}: {[(role, sign.name, process.pid) for role, sign, process in victims]}")
+            for _, sign, process in victims:
+                process.send_signal(sign)
+
+            async def ended() -> bool:
+                return not any(process.is_running() and process.status() != "zombie" for _, _, process in victims)  # noqa: B023
+
+            await until(ended, "the victims have ended")
+            if any(role == "up" for role, _, _ in victims):
+                machine.process.wait(60)
+                machine.until_gone()
+                machine.start()
+                await client.close()
+                client = machine.client()
+                fleet = Fleet(machine, client, SIZE)
+        assert not load.untyped
+        await fleet.until_settled()
+        async with fleet.load() as load:
+            await fleet.until_answers(load)
+        await fleet.verify(before)
+    await client.close()
