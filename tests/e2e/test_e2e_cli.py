@@ -121,16 +121,12 @@ def following(machine: UpProcess, *argv: str) -> Iterator[subprocess.Popen[bytes
         process.wait()
 
 
-@pytest.mark.parametrize("program", ["choregos", "kubectl"])
-def test_logs_are_followed(machine: UpProcess, program: str):
-    if program == "kubectl":
-        pytest.skip("kubectl logs knows Pods only; agents become Pods in a later version")
-
+def test_logs_are_followed(machine: UpProcess):
     def say(text: str) -> None:
         assert machine.choregos("call", "desk-worker-1", "say", json.dumps({"text": text})).code == 0
 
     say("before")
-    with following(machine, program, "logs", "-f", "desk-worker-1"):
+    with following(machine, "choregos", "logs", "-f", "desk-worker-1"):
         log = machine.places / "followed"
         wait_for(lambda: "said: before" in log.read_text(), "what was said before is shown")
         say("after")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from e2e_machine import Object, UpProcess, as_yaml, cluster, condition, deleted, until
+from e2e_machine import Object, UpProcess, as_yaml, cluster, condition, deleted, until, wait_for
 
 from choregos.client import Client
 
@@ -174,9 +174,11 @@ async def test_more_than_any_node_has_stays_pending_with_the_nearest_fit(machine
     assert agent["status"]["phase"] == "Pending"
     table = machine.kubectl("get", "agents", "-l", "choregos.dev/cluster=greedy", "--no-headers")
     assert all(row.split()[2].startswith("Pending") for row in table.splitlines())
-    assert "FailedScheduling" in machine.kubectl("get", "events")
-    fleet = await client.get("agentcluster", "greedy")
-    assert "nearest fit" in condition(fleet, "Ready")["message"]
+    wait_for(lambda: "FailedScheduling" in machine.kubectl("get", "events"), "an event says so")
+    wait_for(
+        lambda: "nearest fit" in machine.kubectl("get", "agentcluster", "greedy", "-o", "wide"),
+        "the cluster's condition says so",
+    )
     # What fits now starts by itself.
     await client.apply(cluster("greedy", {**greedy, "resources": {"gpu": 1}}))
     await client.wait("agentcluster", "greedy", "condition=Ready", timeout_s=60)
