@@ -8,7 +8,7 @@ credentials. In turn, round after round:
 - `calls alone`: the same code between two plain processes: what running in a fleet adds;
 - xoscar: from actor to actor, in another process of its pool and in the same.
 
-Raw and ours run on uvloop, and so does xoscar, which takes it when it is there.
+Everything runs on uvloop: workers do, and xoscar takes it when it is there.
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ def _report(options: CallSizes, found: dict[str, Figures]) -> Report:
             number(figures.p50_us),
             number(quantile(figures.took_us, 0.99)),
             number(median(figures.calls_per_s)),
+            f"{number(min(figures.calls_per_s))} … {number(max(figures.calls_per_s))}",
             f"{figures.p50_us / raw.p50_us:.2f}",
             f"{median(figures.calls_per_s) / raw_rate:.2f}",
         )
@@ -176,7 +177,9 @@ def _report(options: CallSizes, found: dict[str, Figures]) -> Report:
     ]
     rate = f"calls/s at {options.in_flight}"
     report.table(
-        "One call of 128 bytes there and back:", ("", "p50 us", "p99 us", rate, "p50 / raw", "rate / raw"), rows
+        "One call of 128 bytes there and back:",
+        ("", "p50 us", "p99 us", rate, "least … most /s", "p50 / raw", "rate / raw"),
+        rows,
     )
     other, same = found[OTHER], found[SAME]
     report.claims += _against("raw", other, raw, (1 / 1.25, 0.7))

@@ -1,6 +1,7 @@
 """xoscar: actors in two processes of a pool, created, called once, and called often. On the peers' interpreter.
 
-The calls come from an actor, as ours come from an agent. Actors are stateless ones, which xoscar does not lock.
+The calls come from an actor, as ours come from an agent. Actors are stateless ones, which xoscar does not lock,
+and every process is on uvloop: the pool takes it by itself, the creating process is put on it here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from functools import partial
 from typing import Any
 
+import uvloop
 import xoscar  # type: ignore[import-not-found, unused-ignore]
 from xoscar import allocate_strategy
 
@@ -88,4 +90,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -11,30 +11,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def run(section: str) -> str:
+ROWS = {
+    "fleet": ("| choregos", "| nats-server", "ray was not measured: --no-peers", "xoscar was not measured"),
+    "calls": ("| nats-py, raw", "| choregos, agents, other worker", "p50, same worker, against other"),
+    "api": ("| merge-patch an AgentSet", "| list 500 agents as Table", "| choregos get agents"),
+}
+
+
+@pytest.mark.real
+async def test_every_section_prints_its_tables() -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks", section, "--tiny", "--no-peers"),
+        *(sys.executable, "-m", "benchmarks", "--tiny", "--no-peers"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     out, error = await process.communicate()
     assert process.returncode == 0, error.decode()
-    return out.decode()
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(
-    ("section", "rows"),
-    [
-        ("fleet", ("| choregos", "| nats-server", "ray was not measured: --no-peers", "xoscar was not measured")),
-        ("calls", ("| nats-py, raw", "| choregos, agents, other worker", "p50, same worker, against other")),
-        ("api", ("| merge-patch an AgentSet", "| list 500 agents as Table", "| choregos get agents")),
-    ],
-)
-async def test_each_section_prints_its_tables(section: str, rows: tuple[str, ...]) -> None:
-    printed = await run(section)
-    assert [row for row in rows if row not in printed] == []
+    printed = out.decode()
+    assert [row for rows in ROWS.values() for row in rows if row not in printed] == []
 
 
 def test_a_claim_says_when_it_is_missed_and_when_we_are_behind(monkeypatch: pytest.MonkeyPatch) -> None:
