@@ -1,8 +1,8 @@
 """From one manifest to a fleet that has answered, beside Ray's and xoscar's actors.
 
 Each repetition measures everyone once, each in fresh processes: ours at every size, xoscar at the same sizes, Ray at
-small ones that keep the run short (its actors are processes). `ready` is the cluster's Ready condition as a client sees it;
-`answered` is after one call to every agent, 64 at a time, from an agent of the fleet. Memory is USS over all
+small ones that keep the run short (its actors are processes). `ready` is the cluster's Ready condition as a client sees
+it; `answered` is after one call to every agent, 64 at a time, from an agent of the fleet. Memory is USS over all
 processes (nats-server, control plane, node and workers of ours), after minus before, per agent.
 """
 
@@ -127,8 +127,8 @@ def _report(options: FleetSizes, found: Found, parts: Parts, missing: dict[str, 
     )
     _claims(report, options, found)
     report.notes.append(
-        "An actor of Ray is a process: ten thousand are not tried. Ours at the size asked for stands against few of Ray's, "
-        "so few that the run stays short; each size is shown."
+        "An actor of Ray is a process: ten thousand are not tried. Ours at the size asked for stands against few of "
+        "Ray's, so few that the run stays short; each size is shown."
     )
     report.notes += [f"{name} was not measured: {why}" for name, why in missing.items()]
     return report
