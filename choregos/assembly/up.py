@@ -211,7 +211,7 @@ class Machine:
         bus = [str(nats_server_program()), "-c", str(self.directory.nats_configuration)]
         log_of = self.directory.log
         return [
-            ChildSpec("nats-server", bus, self._bus_answers, log_of("nats-server")),
+            ChildSpec("nats-server", bus, self._bus_answers, log_of("nats-server"), stop_timeout_s=5.0),
             ChildSpec("control", [*ours, "control", *place], self._api_answers, log_of("control")),
             ChildSpec("node", [*ours, "node", *place], self._node_is_ready, log_of("node"), stop_timeout_s=20.0),
         ]
