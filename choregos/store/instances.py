@@ -81,6 +81,15 @@ class InstanceWriter:
             existed += [keys[subject] for subject in await self._create(writes, fence)]
         return existed
 
+    async def newest(self, agents: Sequence[Key]) -> int:
+        """Sequence of the newest agent record of these names, tombstones included; 0 if there is none.
+
+        After a write of unknown outcome: a reader that is this far shows whether it was stored.
+        """
+        names = [subjects.agent_subject(self._region, namespace, name) for namespace, name in agents]
+        found = await asyncio.gather(*map(self._log.last, names))
+        return max((record.sequence for record in found if record is not None), default=0)
+
     async def update_agents(self, agents: Sequence[tuple[Instance, AgentRecord]], fence: Fence) -> None:
         """Replaces the agent records of instances by new ones.
 

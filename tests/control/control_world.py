@@ -88,6 +88,7 @@ class World:
             except Exception as error:
                 if type(error).__name__ != "Conflict":
                     raise
+                await asyncio.sleep(0)  # until this world sees what has changed
             else:
                 return
 
@@ -104,6 +105,7 @@ class World:
             except Exception as error:
                 if type(error).__name__ != "Conflict":
                     raise
+                await asyncio.sleep(0)  # until this world sees what has changed
             else:
                 return
 

@@ -54,9 +54,9 @@ def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instan
                 census.observe(one)
             case "expect":
                 census.expect(one.namespace, one.name, one.record)
-                census.settle(one.namespace, one.name, truth.get(one.name))
+                census.settle(one.namespace, one.name, one.record, truth.get(one.name))
             case "settle":
-                census.settle(one.namespace, one.name, truth.get(one.name))
+                census.settle(one.namespace, one.name, one.record, truth.get(one.name))
             case "vanish":
                 truth.pop(one.name, None)
                 census.vanish(one.namespace, one.name)
@@ -85,3 +85,31 @@ def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instan
         assert census.allocated(node).get("cpu", 0) == sum(DEMAND[template]["cpu"] for template in bound)
     assert set(census.nodes()) == {one.node for one in facts.values() if one.node}
     assert bool(woken) or not facts
+
+
+def test_news_of_a_record_that_is_being_replaced_changes_nothing() -> None:
+    census = Census(lambda _, template: DEMAND[template], lambda _: None)
+
+    def at(node: str, revision: int, phase: Phase | None = None) -> Instance:
+        one = make("set-0", "u1", "t1", node, leaving=False, phase=phase, asked=False)
+        return Instance("default", one.name, one.record, revision, one.status, None, revision, one.group)
+
+    def counted() -> list[str]:
+        return sorted(census.nodes())
+
+    agent = Key("default", "set-0")
+    census.observe(at("a", 7))
+    census.expect("default", "set-0", at("b", 0).record, replaced=7)
+    assert census.is_expected(agent)
+    census.observe(at("a", 7, Phase.RUNNING))
+    assert counted() == ["b"]
+    census.observe(at("b", 9))
+    assert not census.is_expected(agent)
+    census.observe(at("c", 11))
+    assert counted() == ["c"]
+    planned = at("b", 0).record
+    census.expect("default", "set-0", planned, replaced=11)
+    census.settle("default", "set-0", at("b", 0).record, at("c", 11))
+    assert counted() == ["b"], "somebody else's expectation is not settled"
+    census.settle("default", "set-0", planned, at("c", 11))
+    assert counted() == ["c"]

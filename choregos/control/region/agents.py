@@ -1,7 +1,8 @@
 """The instance plane as the region's leader writes it: in batches, fenced, and counted before it is written.
 
-Invariant: between a plan and the directory's echo of its writes, the census holds what was planned, so no two plans
-share a place; a write that failed is taken out again. After a write has returned the directory shows it.
+Invariants: between a plan and the directory's echo of its writes, the census holds what was planned, so no two plans
+share a place, and nobody else writes the same agents; a write that failed is taken out again, at once or, if nobody
+knows whether it did, when its author comes again and has looked. After a write has returned the directory shows it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from msgspec.structs import replace
 from choregos.control.loop import Key
 from choregos.control.region.census import Census
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import ChoregosError, Temporary
+from choregos.foundation.errors import Conflict, Temporary
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.port import BATCH_WRITES_MAX, Fence
 from choregos.wire.instances import AgentRecord, TemplateRecord
 
-NewAgent = tuple[str, str, AgentRecord]
+AgentWrite = tuple[str, str, AgentRecord]
 """(namespace, name, record)."""
 
 
 class FencedAgents:
-    """Reads and fenced writes of agents. All writes raise `Conflict`, `Deposed` and `Temporary`."""
+    """Reads and fenced writes of agents. All writes raise `Conflict`, `Deposed` and `Temporary`.
+
+    The author of a write is the key whose reconciliation it belongs to.
+    """
 
     def __init__(
         self, directory: Directory, writer: InstanceWriter, fence: Fence, census: Census, clock: Clock
@@ -37,12 +41,20 @@ class FencedAgents:
         self._fence = fence
         self._clock = clock
         self._templates = asyncio.Lock()
-        self._unsure: dict[Key, list[Key]] = {}  # set → its agents whose creation may or may not have happened
+        self._unsure: dict[Key, list[AgentWrite]] = {}  # author → writes that may or may not have happened
 
-    def settle(self, set_key: Key) -> None:
-        """Gives up what was expected of creations whose outcome was unknown: by now the directory would show them."""
-        for agent in self._unsure.pop(set_key, ()):
-            self._settle(agent)
+    async def settle(self, author: Key) -> None:
+        """Finds out what became of an author's writes whose outcome was unknown.
+
+        Args:
+            author: the key whose reconciliation begins; each has to call this first.
+        """
+        unsure = self._unsure.get(author)
+        if unsure:
+            newest = await self._writer.newest([(namespace, name) for namespace, name, _ in unsure])
+            await self.directory.wait_for(newest)
+            del self._unsure[author]
+            self._settle_all(unsure)
 
     async def put_template(self, namespace: str, template: TemplateRecord) -> None:
         """Stores a template unless the directory has it."""
@@ -63,8 +75,8 @@ class FencedAgents:
             await self._seen()
             return len(unused)
 
-    async def create(self, set_key: Key, agents: Sequence[NewAgent]) -> int:
-        """Creates agents of one set where none of their names exist; returns how many it made."""
+    async def create(self, author: Key, agents: Sequence[AgentWrite]) -> int:
+        """Creates agents where none of their names exist; returns how many it made."""
         for namespace, name, record in agents:
             self.census.expect(namespace, name, record)
         made = 0
@@ -72,30 +84,33 @@ class FencedAgents:
             batch = agents[start : start + BATCH_WRITES_MAX]
             try:
                 existed = await self._writer.create_agents(batch, self._fence)
-            except ChoregosError as error:
-                unknown = len(batch) if isinstance(error, Temporary) else 0
-                left = [Key(namespace, name) for namespace, name, _ in agents[start:]]
-                self._unsure.setdefault(set_key, []).extend(left[:unknown])
-                self._settle_all(left[unknown:])
+            except Exception as error:
+                self._failed(author, error, agents[start:])
                 raise
-            self._settle_all(Key(*agent) for agent in existed)
+            taken = set(existed)
+            self._settle_all(agent for agent in batch if agent[:2] in taken)
             made += len(batch) - len(existed)
         await self._seen()
         return made
 
-    async def update(self, agents: Sequence[tuple[Instance, AgentRecord]]) -> None:
+    async def update(self, author: Key, agents: Sequence[tuple[Instance, AgentRecord]]) -> None:
         """Replaces agent records; of those that changed meanwhile none of their batch."""
+        for instance, _ in agents:
+            now = self.directory.find(*instance.key)
+            stale = now is None or now.record_revision != instance.record_revision
+            if stale or self.census.is_expected(Key(*instance.key)):
+                raise Conflict(f"agent {instance.namespace}/{instance.name} changes at the same time")
         for instance, record in agents:
-            self.census.expect(instance.namespace, instance.name, record)
+            self.census.expect(instance.namespace, instance.name, record, instance.record_revision)
         for start in range(0, len(agents), BATCH_WRITES_MAX):
             try:
                 await self._writer.update_agents(agents[start : start + BATCH_WRITES_MAX], self._fence)
-            except ChoregosError:
-                self._settle_all(Key(*instance.key) for instance, _ in agents[start:])
+            except Exception as error:
+                self._failed(author, error, [(*instance.key, record) for instance, record in agents[start:]])
                 raise
         await self._seen()
 
-    async def begin_deletion(self, instances: Iterable[Instance], grace_s: int) -> int:
+    async def begin_deletion(self, author: Key, instances: Iterable[Instance], grace_s: int) -> int:
         """Has agents drain; those that no node can drain are removed at once. Returns how many.
 
         Args:
@@ -111,7 +126,7 @@ class FencedAgents:
         if homeless:
             await self.remove(homeless)
         if bound:
-            await self.update(bound)
+            await self.update(author, bound)
         return len(bound) + len(homeless)
 
     async def remove(self, instances: Sequence[Instance]) -> None:
@@ -122,9 +137,13 @@ class FencedAgents:
     async def _seen(self) -> None:
         await self.directory.wait_for(self._writer.revision)
 
-    def _settle_all(self, agents: Iterable[Key]) -> None:
-        for agent in agents:
-            self._settle(agent)
+    def _failed(self, author: Key, error: Exception, left: Sequence[AgentWrite]) -> None:
+        """The first batch of those left failed, and the others were not sent."""
+        unsure = left[:BATCH_WRITES_MAX] if isinstance(error, Temporary) else ()
+        if unsure:
+            self._unsure.setdefault(author, []).extend(unsure)
+        self._settle_all(left[len(unsure) :])
 
-    def _settle(self, agent: Key) -> None:
-        self.census.settle(agent.namespace, agent.name, self.directory.find(agent.namespace, agent.name))
+    def _settle_all(self, agents: Iterable[AgentWrite]) -> None:
+        for namespace, name, record in agents:
+            self.census.settle(namespace, name, record, self.directory.find(namespace, name))

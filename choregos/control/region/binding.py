@@ -67,6 +67,7 @@ class BindingReconciler:
         return (HOMELESS,)
 
     async def reconcile(self, key: Key) -> Result:
+        await self._agents.settle(key)
         await self._remove_unreachable()
         groups = self._groups()
         if not groups:
@@ -82,7 +83,7 @@ class BindingReconciler:
         if explain:
             self._explained_at = self._clock.monotonic()
         if changes:
-            await self._agents.update(changes)
+            await self._agents.update(key, changes)
         return Result(TRY_AGAIN_S) if unplaced else self._later()
 
     def _later(self) -> Result:

@@ -1,8 +1,9 @@
 """Counts the agents of a region, per set and per node, as they change: O(1) for each change, nothing is ever rescanned.
 
-Invariant: every figure is the sum over `_facts`, one entry per agent. An entry follows the directory, except that the
+Invariants: every figure is the sum over `_facts`, one entry per agent. An entry follows the directory, except that the
 leader may enter what it is about to write (`expect`), so that a plan made before the directory has caught up does not
-give the same room away twice; `settle` goes back to what the directory says. It reads and writes no store.
+give the same room away twice. From then on news of the record that is being replaced changes nothing, until the new
+record is there or `settle` goes back to what the directory says. It reads and writes no store.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class Census:
         self._demand_of = demand_of
         self._on_change = on_change
         self._facts: dict[Key, Facts] = {}
+        self._expected: dict[Key, tuple[AgentRecord, int]] = {}  # agent → as given to `expect`
         self._tallies: dict[Key, dict[str, Tally]] = {}
         self._on_node: dict[str, Counter[tuple[str, str]]] = {}  # node → (namespace, template) → agents
         self.homeless: dict[Key, Facts] = {}
@@ -148,13 +150,29 @@ class Census:
         """Every node that agents are bound to."""
         return list(self._on_node)
 
+    def facts(self, agent: Key) -> Facts | None:
+        """What is counted of one agent; None if it is not."""
+        return self._facts.get(agent)
+
+    def is_expected(self, agent: Key) -> bool:
+        """Whether a write of its record has not come back yet."""
+        return agent in self._expected
+
     def observe(self, instance: Instance) -> None:
         """Takes what the directory says of an agent."""
-        self._enter(Key(instance.namespace, instance.name), facts_of(instance))
+        agent = Key(instance.namespace, instance.name)
+        expected = self._expected.get(agent)
+        if expected is not None:
+            _, replaced = expected
+            if instance.record_revision <= replaced:
+                return
+            del self._expected[agent]
+        self._enter(agent, facts_of(instance))
 
     def vanish(self, namespace: str, name: str) -> None:
         """The agent's record is gone."""
         agent = Key(namespace, name)
+        self._expected.pop(agent, None)
         facts = self._facts.pop(agent, None)
         if facts is None:
             return
@@ -162,12 +180,27 @@ class Census:
         self._prune(facts)
         self._on_change(facts.set_key)
 
-    def expect(self, namespace: str, name: str, record: AgentRecord) -> None:
-        """Counts what is about to be written as if it were written."""
-        self._enter(Key(namespace, name), facts_of_record(namespace, record))
+    def expect(self, namespace: str, name: str, record: AgentRecord, replaced: int = 0) -> None:
+        """Counts what is about to be written as if it were written.
 
-    def settle(self, namespace: str, name: str, instance: Instance | None) -> None:
-        """The write did not happen, or nobody knows: counts what the directory says."""
+        Args:
+            replaced: sequence of the record it takes the place of; 0 if there is none.
+        """
+        agent = Key(namespace, name)
+        self._expected[agent] = record, replaced
+        self._enter(agent, facts_of_record(namespace, record))
+
+    def settle(self, namespace: str, name: str, record: AgentRecord, instance: Instance | None) -> None:
+        """The write did not happen, or nobody knows: counts what the directory says.
+
+        Args:
+            record: as given to `expect`. If something else is expected by now, that stays.
+        """
+        agent = Key(namespace, name)
+        expected = self._expected.get(agent)
+        if expected is None or expected[0] is not record:
+            return
+        del self._expected[agent]
         if instance is None:
             self.vanish(namespace, name)
         else:

@@ -12,8 +12,8 @@ from itertools import count, islice
 from typing import Any
 
 from choregos.control.loop import Key
-from choregos.control.region.agents import FencedAgents, NewAgent
-from choregos.control.region.census import Tally
+from choregos.control.region.agents import AgentWrite, FencedAgents
+from choregos.control.region.census import LEAVING, READY, Tally
 from choregos.control.region.placing import UNSCHEDULABLE, Placer, Wanted
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict
@@ -60,7 +60,7 @@ class SetMembers:
         set_key = Key(metadata["namespace"], metadata["name"])
         number = min(number, CREATED_PER_PASS_MAX)
         (placement,) = self._placer.place([Wanted(set_key, metadata["uid"], digest, number)])
-        agents: list[NewAgent] = []
+        agents: list[AgentWrite] = []
         now_ms = self._clock.wall_ms()
         for index, name in enumerate(islice(self._free_names(set_key), number)):
             bound = index < len(placement.nodes)
@@ -83,22 +83,28 @@ class SetMembers:
         return made, placement.message
 
     async def delete(self, agent_set: ReadOnlyObject, digest: str, step: Step) -> int:
-        """Begins the deletion of as many of each sort as the step says; returns how many."""
+        """Begins the deletion of as many of each sort as the step says; returns how many.
+
+        Sorts are the census's, as the step's are: what the directory does not show yet counts as in the plan.
+        """
         quota = {
             (True, True): step.delete_new_ready,
             (True, False): step.delete_new_unready,
             (False, True): step.delete_old_ready,
             (False, False): step.delete_old_unready,
         }
-        members = [one for one in self._members(agent_set["metadata"]["uid"]) if not one.record.deletion_ms]
-        members.sort(key=_ordinal, reverse=True)
+        metadata = agent_set["metadata"]
+        set_key = Key(metadata["namespace"], metadata["name"])
         chosen = []
-        for one in members:
-            sort = (one.record.template == digest, one.ready and bool(one.record.node))
+        for one in sorted(self._members(metadata["uid"]), key=_ordinal, reverse=True):
+            facts = self._agents.census.facts(Key(*one.key))
+            if facts is None or facts.state == LEAVING:
+                continue
+            sort = (facts.template == digest, facts.state == READY)
             if quota[sort]:
                 quota[sort] -= 1
                 chosen.append(one)
-        return await self._agents.begin_deletion(chosen, grace_s(agent_set["spec"]["template"]))
+        return await self._agents.begin_deletion(set_key, chosen, grace_s(agent_set["spec"]["template"]))
 
     async def delete_requested(self, tally: Tally) -> int:
         """Begins the deletion of agents that somebody asked to delete; returns how many."""
@@ -106,14 +112,14 @@ class SetMembers:
         for one in self._find(tally.key, tally.requested):
             if one.deletion is not None and not one.record.deletion_ms:
                 by_grace.setdefault(one.deletion.grace_s, []).append(one)
-        return sum([await self._agents.begin_deletion(group, grace) for grace, group in by_grace.items()])
+        return sum([await self._agents.begin_deletion(tally.key, group, grace) for grace, group in by_grace.items()])
 
     async def drain(self, tally: Tally) -> int:
         """Begins the deletion of all agents of a set that is going; returns how many."""
         staying = [one for one in self._members(tally.uid) if not one.record.deletion_ms]
         if not staying:
             return 0
-        return await self._agents.begin_deletion(staying, grace_s(staying[0].template.spec))
+        return await self._agents.begin_deletion(tally.key, staying, grace_s(staying[0].template.spec))
 
     async def remove_finished(self, tally: Tally) -> int:
         """Removes the records of agents that have drained; returns how many."""

@@ -27,6 +27,8 @@ from choregos.scheduling.rollout import Step, plan_step
 
 SETS = "agentsets"
 AT_ONCE = Result(0.0)
+SOON = Result(0.2)
+"""For a step that changed nothing: what it was planned for is not there yet, or no more."""
 
 
 class SetReconciler:
@@ -58,9 +60,9 @@ class SetReconciler:
         return list(dict.fromkeys(chain(declared, self._agents.census.set_keys())))
 
     async def reconcile(self, key: Key) -> Result:
+        await self._agents.settle(key)
         agent_set = self._objects.find(SETS, key.namespace, key.name)
         here = agent_set is not None and self._is_here(agent_set)
-        self._agents.settle(key)
         for tally in list(self._agents.census.tallies(key).values()):
             if agent_set is None or not here or tally.uid != agent_set["metadata"]["uid"]:
                 await self._members.drain(tally)
@@ -101,15 +103,19 @@ class SetReconciler:
         desired = agent_set["spec"]["replicas"]
         bounds = rollout_bounds(agent_set["spec"].get("strategy") or {}, desired)
         step = plan_step(desired, bounds, self._tally(key, agent_set).counts(digest))
+        deleted = made = 0
         if step.deletes:
-            self._tell(agent_set, "SuccessfulDelete", "deleted", await self._members.delete(agent_set, digest, step))
+            deleted = await self._members.delete(agent_set, digest, step)
+            self._tell(agent_set, "SuccessfulDelete", "deleted", deleted)
         if step.create:
             made, message = await self._members.create(agent_set, digest, step.create)
             self._tell(agent_set, "SuccessfulCreate", "created", made)
             if message:
                 self._events.record(agent_set, WARNING, "FailedScheduling", message)
         reported = await self._report(key, agent_set, digest)
-        return reported if step == Step() else AT_ONCE
+        if step == Step():
+            return reported
+        return AT_ONCE if deleted or made else SOON
 
     async def _report(self, key: Key, agent_set: Object, digest: str) -> Result:
         figures = self._figures(self._tally(key, agent_set), digest)
