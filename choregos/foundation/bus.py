@@ -141,7 +141,10 @@ class Bus:
 
     def _tell(self, connected: bool) -> None:
         for listener in tuple(self._listeners):
-            listener(connected)
+            try:
+                listener(connected)
+            except Exception:  # the others have to know all the same
+                log.exception("a listener for the connection failed")
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:

@@ -148,7 +148,7 @@ class LeaderElection:
         log.info("%s leads %s/%s, epoch %d", self._holder, self._scope, self._name, fence.epoch)
         self._resigned.clear()
         try:
-            async with Tasks(lambda _, error: self.resign()) as tasks:
+            async with Tasks(self._failed) as tasks:
                 tasks.start(_awaited(on_started, fence), f"lead {self._scope}/{self._name}")
                 resigned = tasks.start(self._resigned.wait(), "resignation")
                 renewing = tasks.start(self._renew_while_possible(), "renewal")
@@ -156,6 +156,11 @@ class LeaderElection:
         finally:
             log.info("%s leads %s/%s no more", self._holder, self._scope, self._name)
             await self._release()
+
+    def _failed(self, task: str, error: BaseException) -> None:
+        """A leader whose work or renewal has failed makes room, and stands again."""
+        log.error("%s resigns: %s failed", self._holder, task, exc_info=error)
+        self.resign()
 
     async def _renew_while_possible(self) -> None:
         """Returns when the lease is lost or about to be."""

@@ -7,9 +7,10 @@ handed out are shared and must not be changed. It neither validates nor defaults
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, Self
 
 import msgspec
@@ -21,6 +22,8 @@ from choregos.store.port import Fence, Record, RecordLog, Write
 from choregos.store.read_model import ReadModel
 from choregos.store.watch import ChangeRing, ChangeType, Watch
 from choregos.wire import subjects
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -278,14 +281,16 @@ class ResourceStore(ReadModel[Change]):
     async def _expire_regularly(self, ttl_s: int) -> None:
         while True:
             await self._clock.sleep(EXPIRY_PERIOD_S)
-            oldest_ms = self._clock.wall_ms() - ttl_s * 1000
-            gone = []
-            for subject, written_ms in self._written_ms.items():
-                if written_ms > oldest_ms:
-                    break
-                gone.append(subject)
-            if gone:
-                self._follower.forget(gone)
+            try:
+                self._expire(self._clock.wall_ms() - ttl_s * 1000)
+            except Exception:  # what is left over now goes at one of the next times
+                log.exception("forgetting what has expired failed; it will be tried again")
+
+    def _expire(self, oldest_ms: int) -> None:
+        """Forgets what was written at `oldest_ms` or before."""
+        gone = list(takewhile(lambda subject: self._written_ms[subject] <= oldest_ms, self._written_ms))
+        if gone:
+            self._follower.forget(gone)
 
 
 _OBJECTS = ("o.", "oe.")

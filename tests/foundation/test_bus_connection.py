@@ -26,10 +26,15 @@ async def test_a_missing_server_is_temporary() -> None:
             pass
 
 
+def _failing_listener(_: bool) -> None:
+    raise RuntimeError("deliberate")
+
+
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 async def test_a_connection_outlives_the_server(own_nats_server: NatsServer, ending: str) -> None:
     async with connect(own_nats_server.address, "test") as bus:
         changes: asyncio.Queue[bool] = asyncio.Queue()
+        bus.on_change(_failing_listener)
         bus.on_change(changes.put_nowait)
         received: asyncio.Queue[bytes] = asyncio.Queue()
 

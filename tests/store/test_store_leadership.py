@@ -208,7 +208,7 @@ async def test_a_paused_leader_is_fenced_out(log: FaultyLog, clock: SimClock, ta
 
 
 async def test_work_that_fails_gives_the_lease_up_and_does_not_win_it_in_a_rush(
-    log: FaultyLog, clock: SimClock, tasks: Tasks
+    log: FaultyLog, clock: SimClock, tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = Candidate(log, "one", clock)
 
@@ -219,6 +219,8 @@ async def test_work_that_fails_gives_the_lease_up_and_does_not_win_it_in_a_rush(
     tasks.start(one.run(), "one")
     await clock.advance(60)
     assert 10 < one.terms < 100
+    told = [entry.getMessage() for entry in caplog.records if entry.exc_info]
+    assert told == ["one resigns: lead test/region failed"] * one.terms
     one.work = None
     await clock.advance(10)
     terms = one.terms

@@ -233,6 +233,24 @@ async def test_events_disappear_with_their_time(log: MemoryLog, clock: SimClock)
         assert await log.subjects() == {"oe.events.default.new"}
 
 
+async def test_a_failure_to_forget_is_told_and_made_good(
+    log: MemoryLog, clock: SimClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ResourceStore(log, clock, ttl_s=60) as events:
+        await events.create("events", thing("old"))
+
+        def fail(_: object) -> None:
+            raise RuntimeError("deliberate")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(events, "_publish", fail)
+            await clock.advance(70)
+            assert any("forgetting what has expired failed" in entry.getMessage() for entry in caplog.records)
+        await events.create("events", thing("other"))
+        await clock.advance(70)
+        assert not events.list("events").items
+
+
 async def test_what_vanished_unannounced_is_found_by_the_hourly_repair(
     store: ResourceStore, log: MemoryLog, clock: SimClock
 ) -> None:
