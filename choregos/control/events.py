@@ -1,8 +1,8 @@
 """Reports what happened as core/v1 Events, without ever holding up who reports it.
 
 Invariants: `record` returns at once; the same thing told again while it waits is one event with a higher count; what
-waits is bounded, and what is over the bound is dropped and counted, because an event is a courtesy. Written in the
-background, a few at a time, so that a crowd of agents failing at once does not flood the store.
+waits is bounded, and what is over the bound is dropped and its number logged, because an event is a courtesy. Written
+in the background, a few at a time, so that a crowd of agents failing at once does not flood the store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import AlreadyExists, ChoregosError, Conflict, NotFound, Temporary
+from choregos.foundation.errors import AlreadyExists, Conflict, NotFound, Temporary
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
 from choregos.resources.events import NORMAL, new_event, reference_to, repeated
@@ -48,8 +48,7 @@ class EventRecorder:
         self._tasks = Tasks()
         self._waiting: dict[tuple[str, str], Object] = {}  # (namespace, name) → event, oldest first
         self._wake = asyncio.Event()
-        self.dropped = 0
-        """Events not written because too many waited, or because writing failed."""
+        self._dropped = 0  # since the log was last told of it
 
     async def __aenter__(self) -> Self:
         self._tasks.start(self._write_rounds(), f"{self._component}-events")
@@ -81,7 +80,7 @@ class EventRecorder:
         if waiting is not None:
             self._waiting[key] = repeated(waiting, event)
         elif len(self._waiting) >= WAITING_MAX:
-            self.dropped += 1
+            self._dropped += 1
         else:
             self._waiting[key] = event
             self._wake.set()
@@ -94,20 +93,25 @@ class EventRecorder:
                 for key in list(self._waiting)[:WRITES_PER_ROUND]:
                     await self._write(self._waiting.pop(key))
                 await self._clock.sleep(ROUND_S)
+            if self._dropped:
+                log.warning("%d events are lost: they came faster than they can be written", self._dropped)
+                self._dropped = 0
 
     async def _write(self, event: Object) -> None:
+        why: Exception | None = None
         for _ in range(ATTEMPTS_MAX):
             try:
                 await self._store_event(event)
                 return
-            except (Conflict, NotFound, AlreadyExists):
-                continue  # somebody else wrote it, or it expired, between our look and our write
+            except (Conflict, NotFound, AlreadyExists) as error:
+                why = error  # somebody else wrote it, or it expired, between our look and our write
             except Temporary as error:
+                why = error
                 await self._clock.sleep(error.retry_after_s)
-            except ChoregosError as error:
-                log.warning("event %s about %s is lost: %s", event["reason"], event["involvedObject"], error)
+            except Exception as error:  # it is lost; those behind it are not
+                why = error
                 break
-        self.dropped += 1
+        log.warning("event %s about %s is lost: %s", event["reason"], event["involvedObject"], why)
 
     async def _store_event(self, event: Object) -> None:
         metadata = event["metadata"]

@@ -8,6 +8,10 @@ from contextlib import AsyncExitStack
 import pytest
 from control_world import SimNode, World, agent_set, controllers, memory_world
 
+from choregos.foundation.errors import Conflict
+from choregos.store.instance import Template
+from choregos.store.instances import InstanceWriter
+from choregos.store.port import Fence
 from choregos.wire.instances import Phase
 
 
@@ -197,6 +201,32 @@ async def test_templates_without_agents_and_sets_are_removed(world: World, node:
     await settled(world)
     await world.pass_time(301)
     assert old.isdisjoint(world.directory.templates)
+    assert len(world.directory.templates) == 1
+
+
+async def test_one_template_that_cannot_be_removed_keeps_no_other(
+    world: World, node: SimNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.create("agentsets", agent_set(replicas=1))
+    await settled(world)
+    for version in (2, 3):
+        template = world.get("agentsets", "work")["spec"]["template"] | {"settings": {"version": version}}
+        await world.change_spec("agentsets", "work", template=template)
+        await settled(world)
+    held = next(iter(world.directory.templates.values())).digest
+    remove = InstanceWriter.remove_template
+
+    async def refuse(writer: InstanceWriter, template: Template, fence: Fence) -> None:
+        if template.digest == held:
+            raise Conflict("deliberate")
+        await remove(writer, template, fence)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InstanceWriter, "remove_template", refuse)
+        await world.pass_time(301)
+    assert {held} < {digest for _, digest in world.directory.templates}
+    assert len(world.directory.templates) == 2
+    await world.pass_time(301)
     assert len(world.directory.templates) == 1
 
 

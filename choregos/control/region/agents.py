@@ -8,6 +8,7 @@ knows whether it did, when its author comes again and has looked. After a write 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
@@ -15,12 +16,14 @@ from msgspec.structs import replace
 from choregos.control.loop import Key
 from choregos.control.region.census import Census
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import Conflict, Temporary
+from choregos.foundation.errors import Conflict, Deposed, Temporary
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.port import BATCH_WRITES_MAX, Fence
 from choregos.wire.instances import AgentRecord, TemplateRecord
+
+log = logging.getLogger(__name__)
 
 AgentWrite = tuple[str, str, AgentRecord]
 """(namespace, name, record)."""
@@ -64,16 +67,19 @@ class FencedAgents:
                 await self._writer.put_templates([(namespace, template)], self._fence)
                 await self._seen()
 
-    async def remove_templates(self, used: Callable[[], set[tuple[str, str]]]) -> int:
-        """Removes templates whose (namespace, digest) is not among the `used` ones; returns how many."""
+    async def remove_templates(self, used: Callable[[], set[tuple[str, str]]]) -> None:
+        """Removes templates whose (namespace, digest) is not among the `used` ones."""
         # Nobody may find a template here, rely on it, and lose it: so no other is stored meanwhile.
         async with self._templates:
             kept = used()
-            unused = [template for key, template in self.directory.templates.items() if key not in kept]
-            for template in unused:
-                await self._writer.remove_template(template, self._fence)
+            for template in [one for key, one in self.directory.templates.items() if one.revision and key not in kept]:
+                try:
+                    await self._writer.remove_template(template, self._fence)
+                except Deposed:
+                    raise
+                except Conflict as error:  # another record of it; the others do not wait for the next sweep
+                    log.info("template %s of %s stays for now: %s", template.digest, template.namespace, error)
             await self._seen()
-            return len(unused)
 
     async def create(self, author: Key, agents: Sequence[AgentWrite]) -> int:
         """Creates agents where none of their names exist; returns how many it made."""
