@@ -18,6 +18,9 @@ from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.store.port import Fence
 from choregos.store.resources import ResourceStore
 
+CLUSTERS, SETS, NODES, NAMESPACES = "agentclusters", "agentsets", "agentnodes", "namespaces"
+"""Resources that controllers drive."""
+
 
 class FencedObjects:
     """Reads and fenced writes of declarative objects. All writes raise `Conflict`, `Deposed` and `Temporary`."""

@@ -13,8 +13,11 @@ from functools import lru_cache
 CLUSTER_SCOPE = "_"
 """The namespace token of objects that have no namespace. `_` alone is no valid Kubernetes namespace."""
 
+FLEET_SCOPE = "fleet"
+"""Of the leases in the log of resources; those in a region's log have its name for a scope."""
+
 RESOURCES_STREAM = "RESOURCES"
-RESOURCES_SUBJECTS = ("o.>", "al.fleet.>")
+RESOURCES_SUBJECTS = ("o.>", f"al.{FLEET_SCOPE}.>")
 EVENTS_STREAM = "KUBE_EVENTS"
 EVENTS_SUBJECTS = ("oe.>",)
 
@@ -90,7 +93,7 @@ def template_subject(region: str, namespace: str, digest: str) -> str:
 
 
 def lease_subject(scope: str, name: str) -> str:
-    """`al.<scope>.<name>.lease`: who holds a lease; scope is a region or `fleet`."""
+    """`al.<scope>.<name>.lease`: who holds a lease; scope is a region or `FLEET_SCOPE`."""
     return f"al.{token(scope)}.{token(name)}.lease"
 
 

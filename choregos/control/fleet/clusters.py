@@ -12,15 +12,13 @@ from collections.abc import Iterable, Sequence
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.cluster_status import cluster_status
 from choregos.control.loop import DONE, Key, Result
-from choregos.control.objects import FencedObjects
+from choregos.control.objects import CLUSTERS, SETS, FencedObjects
 from choregos.control.pace import Pace
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists
 from choregos.resources import meta
 from choregos.resources.expansion import agent_sets, updated_set
 from choregos.resources.kind import Object
-
-CLUSTERS, SETS = "agentclusters", "agentsets"
 
 
 class ClusterReconciler:

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from choregos.control.loop import DONE, Key, Result
-from choregos.control.objects import FencedObjects
+from choregos.control.objects import NAMESPACES, FencedObjects
 from choregos.resources import meta
 from choregos.resources.kind import Kind
-
-NAMESPACES = "namespaces"
-"""Held by a namespace until it is empty; the API server sets it."""
 
 LOOK_AGAIN_S = 0.2
 """How soon a namespace that still drains is looked at again: nothing tells which of its objects was the last."""

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from choregos.control.node.capacity import Capacity, amounts, cores
+from choregos.control.objects import NODES
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, NotFound
 from choregos.foundation.ids import IdSource
@@ -22,7 +23,6 @@ from choregos.resources import meta
 from choregos.resources.kind import Object
 from choregos.store.resources import ResourceStore
 
-NODES = "agentnodes"
 NODE_LABEL = f"{meta.GROUP}/node"
 """On every AgentNode its own name, so that a `nodeSelector` can name one node."""
 

@@ -6,16 +6,14 @@ included, is made anew from the stores at its start and dropped at its end; noth
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from choregos.control.events import EventRecorder
-from choregos.control.loop import Controller, Key, LoopSettings, Reconciler
-from choregos.control.objects import FencedObjects
+from choregos.control.loop import Key, LoopSettings
+from choregos.control.objects import NODES, SETS, FencedObjects
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.binding import HOMELESS, BindingReconciler
 from choregos.control.region.census import Census
@@ -24,12 +22,11 @@ from choregos.control.region.members import SetMembers
 from choregos.control.region.needs import NeedsBook
 from choregos.control.region.nodes import SCAN, NodeReconciler
 from choregos.control.region.placing import Placer
-from choregos.control.region.roster import NODES, Roster, changes_placement
-from choregos.control.region.sets import SETS, SetReconciler
+from choregos.control.region.roster import Roster, changes_placement
+from choregos.control.region.sets import SetReconciler
+from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource
-from choregos.foundation.tasks import Tasks
 from choregos.store.directory import Directory
 from choregos.store.heartbeat import LeaseObserver
 from choregos.store.instance import InstanceChange
@@ -40,10 +37,6 @@ from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType
 from choregos.wire import subjects
 
-log = logging.getLogger(__name__)
-
-FLEET_SCOPE = "fleet"
-LOOP = LoopSettings()
 SET_WORKERS = 4
 """Sets in work at once: their writes go to one log one after another, but a large set must not hold up small ones."""
 
@@ -65,38 +58,18 @@ class RegionStores:
     resources_log: RecordLog
 
 
-class RegionController:
-    """Leads a region whenever it is elected; an async context manager.
-
-    Leaving it ends the term, if there is one, and gives the lease back.
-    """
+class RegionController(Leader):
+    """Leads a region whenever it is elected."""
 
     def __init__(self, stores: RegionStores, election: LeaderElection, clock: Clock, ids: IdSource) -> None:
+        super().__init__(f"region-{stores.directory.region}", election)
         self._stores = stores
-        self._election = election
         self._clock = clock
         self._ids = ids
-        self._tasks = Tasks()
 
-    async def __aenter__(self) -> Self:
-        self._tasks.start(self._election.run(self._lead), f"region-{self._stores.directory.region}")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._tasks.close()
-
-    async def _lead(self, fence: Fence) -> None:
-        """One term; cancelled when it ends."""
-        try:
-            objects_fence = await announce(self._stores.resources_log, self._stores.directory.region)
-        except Temporary as error:
-            log.warning("cannot lead without the fleet's log: %s", error)
-            self._election.resign()
-            return
-        fences = RegionFences(objects_fence, fence)
-        async with RegionTerm(self._stores, fences, self._clock, self._ids) as term:
-            await term.deposed.wait()
-        self._election.resign()
+    async def _begin(self, fence: Fence) -> RegionTerm:
+        objects_fence = await announce(self._stores.resources_log, self._stores.directory.region)
+        return RegionTerm(self._stores, RegionFences(objects_fence, fence), self._clock, self._ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +92,17 @@ async def announce(resources_log: RecordLog, region: str) -> Fence:
     resigns and is elected anew, while the region's log goes on refusing the deposed one.
     """
     name = f"region-{region}"
-    epoch_subject = subjects.epoch_subject(FLEET_SCOPE, name)
+    epoch_subject = subjects.epoch_subject(subjects.FLEET_SCOPE, name)
     epoch = await resources_log.append(Write(epoch_subject, b""))
-    return Fence(subjects.fence_subject(FLEET_SCOPE, name), epoch_subject, epoch)
+    return Fence(subjects.fence_subject(subjects.FLEET_SCOPE, name), epoch_subject, epoch)
 
 
-class RegionTerm:
-    """The reconcilers of one term of leadership; an async context manager: inside it they run.
-
-    Attributes:
-        deposed: set when a write was refused because another leads.
-    """
+class RegionTerm(Term):
+    """One term of a region's leader."""
 
     def __init__(self, stores: RegionStores, fences: RegionFences, clock: Clock, ids: IdSource) -> None:
-        self.deposed = asyncio.Event()
+        super().__init__(clock)
         self._stores = stores
-        self._stack = AsyncExitStack()
         directory = stores.directory
         self._leases = LeaseObserver(stores.log, directory.region, clock)
         objects = FencedObjects(stores.resources, fences.objects, clock, ids)
@@ -146,29 +114,20 @@ class RegionTerm:
         members = SetMembers(agents, placer, clock, ids)
         events = stores.events
         self._sets = self._controller(
-            SetReconciler(objects, agents, members, events, clock), clock, LoopSettings(workers=SET_WORKERS)
+            SetReconciler(objects, agents, members, events, clock), LoopSettings(workers=SET_WORKERS)
         )
-        self._bindings = self._controller(BindingReconciler(agents, placer, roster, events, clock), clock)
-        self._nodes = self._controller(NodeReconciler(objects, roster, self._leases, events, clock), clock, SCAN)
-        self._templates = self._controller(TemplateGarbage(objects, agents), clock)
+        self._bindings = self._controller(BindingReconciler(agents, placer, roster, events, clock))
+        self._nodes = self._controller(NodeReconciler(objects, roster, self._leases, events, clock), SCAN)
+        self._templates = self._controller(TemplateGarbage(objects, agents))
 
-    def _controller(self, reconciler: Reconciler, clock: Clock, settings: LoopSettings = LOOP) -> Controller:
-        return Controller(reconciler, clock, settings, on_deposed=self.deposed.set)
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._leases)
-            for instance in self._stores.directory.list():
-                self._census.observe(instance)
-            stack.callback(self._stores.directory.on_change(self._agents_changed))
-            stack.callback(self._stores.resources.on_change(self._objects_changed))
-            for controller in (self._nodes, self._sets, self._bindings, self._templates):
-                await stack.enter_async_context(controller)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
+    async def _open(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._leases)
+        for instance in self._stores.directory.list():
+            self._census.observe(instance)
+        stack.callback(self._stores.directory.on_change(self._agents_changed))
+        stack.callback(self._stores.resources.on_change(self._objects_changed))
+        for controller in (self._nodes, self._sets, self._bindings, self._templates):
+            await stack.enter_async_context(controller)
 
     def _wake_bindings(self) -> None:
         self._bindings.wake(HOMELESS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from choregos.control.loop import DONE, Key, Result
-from choregos.control.objects import FencedObjects
+from choregos.control.objects import SETS, FencedObjects
 from choregos.control.region.agents import FencedAgents
 from choregos.resources.templates import digest
 
@@ -34,6 +34,6 @@ class TemplateGarbage:
 
     def _used(self) -> set[tuple[str, str]]:
         used = {(agent.namespace, agent.record.template) for agent in self._agents.directory.list()}
-        for agent_set in self._objects.list("agentsets"):
+        for agent_set in self._objects.list(SETS):
             used.add((agent_set["metadata"]["namespace"], digest(agent_set["spec"]["template"])))
         return used

@@ -13,8 +13,8 @@ from typing import Any
 
 from choregos.control.events import EventRecorder
 from choregos.control.loop import DONE, Key, LoopSettings, Result
-from choregos.control.objects import FencedObjects
-from choregos.control.region.roster import NODES, Roster
+from choregos.control.objects import NODES, FencedObjects
+from choregos.control.region.roster import Roster
 from choregos.foundation.clock import Clock
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources import meta

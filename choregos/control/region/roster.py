@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from choregos.control.objects import FencedObjects
+from choregos.control.objects import NODES, FencedObjects
 from choregos.control.region.census import Census
 from choregos.foundation.clock import Clock
 from choregos.foundation.timestamp import parse_rfc3339
@@ -22,8 +22,6 @@ from choregos.scheduling.filters import evicted_by
 from choregos.scheduling.snapshot import NO_EXECUTE, Needs, Node, Snapshot, Taint
 
 log = logging.getLogger(__name__)
-
-NODES = "agentnodes"
 
 REFUSAL_S = 5.0
 """How long a node that refused a binding gets no other."""

@@ -12,7 +12,7 @@ from itertools import chain
 
 from choregos.control.events import EventRecorder
 from choregos.control.loop import DONE, Key, Result
-from choregos.control.objects import FencedObjects
+from choregos.control.objects import SETS, FencedObjects
 from choregos.control.pace import Pace
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.census import Tally
@@ -25,7 +25,6 @@ from choregos.resources.kind import Object
 from choregos.resources.percent import rollout_bounds
 from choregos.scheduling.rollout import Step, plan_step
 
-SETS = "agentsets"
 AT_ONCE = Result(0.0)
 SOON = Result(0.2)
 """For a step that changed nothing: what it was planned for is not there yet, or no more."""
