@@ -38,7 +38,7 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PAGE = 500
 CREATED_AT_ONCE = 64
 SETTLE_TIMEOUT_S, POLL_S = 300.0, 0.5
-FLOOR_STREAM, FLOOR_SUBJECT = "BENCHMARK", "c.benchmark.floor"
+FLOOR_STREAM, FLOOR_SUBJECT = "BENCHMARK", "a.benchmark.default.floor"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The commands that run something: `up`, `control`, `node`, `demo`. All others are those of `choregos.cli`, a client.
+"""The commands that run something: `up`, its processes, and `demo`. All others are those of `choregos.cli`, a client.
 
 Heavy imports are inside the functions, so that `choregos get` does not pay for a server it does not start.
 """
@@ -18,7 +18,7 @@ DataDirectoryOption = Annotated[Path | None, Parameter(name="--data-dir", help="
 
 def register(app: App) -> None:
     """Adds the commands to the command line."""
-    for command in (up, control, node, demo):
+    for command in (up, api, control, node, demo):
         app.command(command)
 
 
@@ -66,8 +66,26 @@ def up(
     asyncio.run(run_up(options))
 
 
+def api(*, data_dir: DataDirectoryOption = None, api_port: int | None = None) -> None:
+    """Run an API server of a data directory that `choregos up` has prepared.
+
+    `choregos up` runs this as one of its processes; more of them may run, each on a port of its own.
+
+    Parameters
+    ----------
+    api_port
+        Where it listens on the API's address; by default where `choregos up` has put it.
+    """
+    from choregos.assembly.api import run_api
+    from choregos.assembly.layout import DataDirectory
+    from choregos.assembly.service import run_service
+
+    directory = DataDirectory(_directory(data_dir))
+    run_service("api", directory, lambda config: run_api(directory, config, api_port or config.api_port))
+
+
 def control(*, data_dir: DataDirectoryOption = None) -> None:
-    """Run the API server and the controllers of a data directory that `choregos up` has prepared.
+    """Run the controllers of a data directory that `choregos up` has prepared.
 
     `choregos up` runs this as one of its processes.
     """

@@ -1,124 +1,64 @@
-"""`choregos control`: the API server and the fleet and region controllers, one process.
+"""`choregos control`: the fleet and region controllers, one process. It serves nobody.
 
-Any number may run over the same logs: each serves the API from its own caches, and of each controller one leads.
+Any number may run over the same logs; of each controller one leads. This process owns the streams: it makes them at
+its start, and the others wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
-import time
 from contextlib import AsyncExitStack
 
-from choregos.api.context import ApiContext
-from choregos.api.serve import ServeSettings, serve
-from choregos.api.server import build_app, ensure_defaults
 from choregos.assembly.layout import DataDirectory, MachineConfig
-from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.node_logs import BusNodeLogs
+from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs, provision
 from choregos.assembly.service import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.controller import FleetController, FleetStores
 from choregos.control.region.controller import RegionController, RegionStores
 from choregos.foundation.bus import connect
-from choregos.foundation.bus_address import BusAddress
-from choregos.foundation.clock import Clock, SystemClock
+from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
-from choregos.foundation.tasks import Tasks
-from choregos.mesh.caller import Caller
-from choregos.mesh.resolver import Resolver
-from choregos.mesh.routes import Statistics
-from choregos.messaging.backends.nats import open_nats_transport
-from choregos.messaging.deadlines import Deadlines
 from choregos.security.credentials import BusUser
-from choregos.security.pki import Authority, server_names
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
 from choregos.store.lease import LeaderElection
 from choregos.store.resources import ResourceStore
 
 NAME = "choregos control"
-LEARN_PERIOD_S = 1.0
 
 
 async def run_control(directory: DataDirectory, config: MachineConfig) -> None:
-    """Serves until cancelled."""
+    """Controls until cancelled."""
     address = bus_address(directory, config, BusUser.CONTROL)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(address, NAME))
         room = directory.disk.require_to_write
-        logs = await stack.enter_async_context(open_logs(bus, config.region, provision=True, before_write=room))
-        context = await _open_context(stack, address, logs, config.region)
-        await ensure_defaults(context)
-        await stack.enter_async_context(serve(build_app(context), _tls(directory, config)))
-        await _start_controllers(stack, context, logs, config)
+        logs = await stack.enter_async_context(open_logs(bus, config.region, before_write=room))
+        await provision(logs, config.region)
+        await _start_controllers(stack, logs, config)
         await asyncio.get_running_loop().create_future()
 
 
-async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, region: str) -> ApiContext:
-    """The read models and ports that the API serves from."""
-    clock = SystemClock()
+async def _start_controllers(stack: AsyncExitStack, logs: Logs, config: MachineConfig) -> None:
+    """The fleet's and the region's controllers, each working whenever it is elected."""
+    clock, ids, holder = SystemClock(), SystemIds(), f"control-{config.machine}"
     resources = await stack.enter_async_context(ResourceStore(logs.resources, clock))
     events = await stack.enter_async_context(ResourceStore(logs.events, clock, ttl_s=EVENTS_TTL_S))
-    directory = await stack.enter_async_context(Directory(logs.agents, region, clock))
-    transport = await stack.enter_async_context(open_nats_transport(address, NAME, Deadlines()))
-    resolver = Resolver(directory, Statistics(), time.monotonic)
-    caller = Caller(transport, resolver.resolve, region=region, roll=random.random)
-    stack.push_async_callback(caller.close)
-    tasks = await stack.enter_async_context(Tasks())
-    tasks.start(_learn(resolver, caller, clock), "learn from outside calls")
-    return ApiContext(
-        resources=resources,
-        events=events,
-        directory=directory,
-        instances=InstanceWriter(logs.agents, region),
-        caller=caller,
-        logs=BusNodeLogs(transport, region, clock),
-        clock=clock,
-        ids=SystemIds(),
-    )
-
-
-async def _learn(resolver: Resolver, caller: Caller, clock: Clock) -> None:
-    """Tells the resolver once a second what the caller has seen of agents."""
-    while True:
-        await clock.sleep(LEARN_PERIOD_S)
-        resolver.observe(caller.take_stats())
-
-
-async def _start_controllers(stack: AsyncExitStack, context: ApiContext, logs: Logs, config: MachineConfig) -> None:
-    """The fleet's and the region's controllers, each working whenever it is elected."""
-    clock, ids, holder = context.clock, context.ids, f"control-{config.machine}"
-    fleet_events = EventRecorder(context.events, clock, ids, "fleet")
-    region_events = EventRecorder(context.events, clock, ids, "region", config.region)
+    directory = await stack.enter_async_context(Directory(logs.agents, config.region, clock, history=0))
+    writer = InstanceWriter(logs.agents, config.region)
+    fleet_events = EventRecorder(events, clock, ids, "fleet")
+    region_events = EventRecorder(events, clock, ids, "region", config.region)
     fleet = FleetController(
-        FleetStores(context.resources, fleet_events),
+        FleetStores(resources, fleet_events),
         LeaderElection(logs.resources, "fleet", "fleet", holder, clock),
         clock,
         ids,
     )
     region = RegionController(
-        RegionStores(
-            context.resources, region_events, logs.agents, context.directory, context.instances, logs.resources
-        ),
+        RegionStores(resources, region_events, logs.agents, directory, writer, logs.resources),
         LeaderElection(logs.agents, config.region, "region", holder, clock),
         clock,
         ids,
     )
     for part in (fleet_events, region_events, fleet, region):
         await stack.enter_async_context(part)
-
-
-def _tls(directory: DataDirectory, config: MachineConfig) -> ServeSettings:
-    """Where the API listens, with a certificate for the names that this machine is reached by."""
-    authority = Authority.open(directory.pki, SystemClock())
-    authority.server(server_names(socket.gethostname(), (config.api_host,)))
-    identity = directory.pki / "server.pem"
-    return ServeSettings(
-        certificate=identity,
-        key=identity,
-        client_ca=authority.certificate_path,
-        host=config.api_host,
-        port=config.api_port,
-    )

@@ -21,7 +21,7 @@ from choregos.foundation.files import private_directory, write_atomic
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processes of one machine must agree on; written by `up`, read by `control` and `node`.
+    """What the processes of one machine must agree on; written by `up`, read by the others.
 
     Attributes:
         machine: unique and lasting: the identity under which this machine holds leases. The lock on the data directory

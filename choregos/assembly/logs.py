@@ -1,6 +1,7 @@
 """Opens the record logs: which streams there are, and who makes them.
 
-The control plane owns the streams (`provision`); a node only reads and writes them, and its permissions allow no more.
+The controllers' process owns the streams (`provision`); API server and node only read and write them, and their
+permissions allow no more. Who is there first waits.
 """
 
 from __future__ import annotations
@@ -31,30 +32,38 @@ class Logs:
     agents: JetStreamLog
 
 
+def _streams(region: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name and subjects of each."""
+    return (
+        (RESOURCES_STREAM, RESOURCES_SUBJECTS),
+        (EVENTS_STREAM, EVENTS_SUBJECTS),
+        (agents_stream(region), agents_subjects(region)),
+    )
+
+
 @asynccontextmanager
 async def open_logs(
-    bus: Bus, region: str, *, provision: bool, before_write: Callable[[str], None] = lambda _: None
+    bus: Bus, region: str, *, before_write: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Logs]:
     """The logs of the fleet and of one region, over one connection.
 
     Args:
         before_write: may refuse a write, see `JetStreamLog`.
-
-    Raises:
-        Permanent: with `provision`, a stream of other subjects is in the way.
-        Temporary: JetStream cannot be reached.
     """
-    wanted = (
-        (RESOURCES_STREAM, RESOURCES_SUBJECTS),
-        (EVENTS_STREAM, EVENTS_SUBJECTS),
-        (agents_stream(region), agents_subjects(region)),
-    )
     async with AsyncExitStack() as stack:
         logs = [
             await stack.enter_async_context(JetStreamLog(bus, stream, before_write=before_write))
-            for stream, _ in wanted
+            for stream, _ in _streams(region)
         ]
-        if provision:
-            for log, (_, subjects) in zip(logs, wanted, strict=True):
-                await log.provision(subjects)
         yield Logs(*logs)
+
+
+async def provision(logs: Logs, region: str) -> None:
+    """Makes the streams, or changes them to what they should be.
+
+    Raises:
+        Permanent: a stream of other subjects is in the way.
+        Temporary: JetStream cannot be reached.
+    """
+    for log, (_, subjects) in zip((logs.resources, logs.events, logs.agents), _streams(region), strict=True):
+        await log.provision(subjects)

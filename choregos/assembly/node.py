@@ -46,7 +46,7 @@ async def run_node(directory: DataDirectory, config: MachineConfig) -> None:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(address, NAME))
         room = directory.disk.require_to_write
-        logs = await stack.enter_async_context(open_logs(bus, config.region, provision=False, before_write=room))
+        logs = await stack.enter_async_context(open_logs(bus, config.region, before_write=room))
         host, statuses, instances = await _open_host(stack, logs, directory, config)
         transport = await stack.enter_async_context(open_nats_transport(address, NAME, Deadlines()))
         service = LogService(host, transport)

@@ -95,18 +95,8 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._reason = ""  # why we have ended it ourselves, until that is reported
 
-    async def start(self) -> None:
-        """Starts it for the first time and returns when it is ready.
-
-        Raises:
-            Permanent: it ended before it was ready; the message has what it printed last.
-            Temporary: it was not ready in time.
-        """
-        await self._spawn()
-        await self._until_ready()
-
     async def keep_running(self) -> None:
-        """Watches and restarts it until cancelled. Call after `start`."""
+        """Watches and restarts it until cancelled. Call after `start_together`."""
         failures = 0
         while True:
             assert self._process is not None
@@ -125,7 +115,7 @@ class Child:
     async def _respawned(self) -> bool:
         """Whether there is a process again; there may be none for want of memory, processes or files."""
         try:
-            await self._spawn()
+            await self.spawn()
         except OSError as error:
             log.warning("%s cannot be started: %s", self.spec.name, error)
             return False
@@ -136,10 +126,11 @@ class Child:
         self._reason = ""
         log.warning("%s (process %d) %s; starting it again in %.1f s", self.spec.name, self.pid, how, delay_s)
         # Who was killed had no time for last words.
-        words = self._last_words() if returncode > 0 else ""
+        words = self.last_words() if returncode > 0 else ""
         self._on_exit(ChildExit(self.spec.name, self.pid, how, delay_s, words))
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """What it printed or logged last."""
         return tail_of(self._output) or tail_of(self.spec.log)
 
     async def restart(self, reason: str) -> None:
@@ -162,7 +153,8 @@ class Child:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
-    async def _spawn(self) -> None:
+    async def spawn(self) -> None:
+        """Starts it, without waiting for anything. Raises: OSError."""
         with self._output.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -178,15 +170,30 @@ class Child:
             )
         self.pid = self._process.pid
 
-    async def _until_ready(self) -> None:
+    def check(self) -> None:
+        """Raises: Permanent, it has ended before it was ready; the message has what it printed last."""
         assert self._process is not None
-        deadline = self._clock.monotonic() + READY_TIMEOUT_S
-        while not await self.spec.ready():
-            if self._process.returncode is not None:
-                how = describe_exit(self._process.returncode)
-                raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{self._last_words()}")
-            if self._clock.monotonic() > deadline:
+        if self._process.returncode is not None:
+            how = describe_exit(self._process.returncode)
+            raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{self.last_words()}")
+
+
+async def start_together(children: Sequence[Child], clock: Clock) -> None:
+    """Starts programs for the first time, all at once, and returns when each is ready.
+
+    Raises:
+        Permanent: one ended before all were ready.
+        Temporary: one was not ready in time.
+    """
+    for child in children:
+        await child.spawn()
+    deadline = clock.monotonic() + READY_TIMEOUT_S
+    for child in children:
+        while not await child.spec.ready():
+            for each in children:
+                each.check()
+            if clock.monotonic() > deadline:
                 raise Temporary(
-                    f"{self.spec.name} was not ready within {READY_TIMEOUT_S:.0f} s. It said:\n{self._last_words()}"
+                    f"{child.spec.name} was not ready within {READY_TIMEOUT_S:.0f} s. It said:\n{child.last_words()}"
                 )
-            await self._clock.sleep(POLL_S)
+            await clock.sleep(POLL_S)

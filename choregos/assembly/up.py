@@ -1,7 +1,7 @@
 """`choregos up`: the whole system on one machine, supervised.
 
-`Machine` prepares the data directory (certificates, credentials, configuration), starts nats-server, the control plane
-and the node in that order, keeps each of them running, and ends them in reverse. What it restarts it reports as an
+`Machine` prepares the data directory (certificates, credentials, configuration), starts nats-server, then controllers,
+API server and node together, keeps each of them running, and ends them in reverse. What it restarts it reports as an
 Event on the machine's AgentNode. It knows no agent: what shall run is in the log, and the others read it there.
 
 What may fail before anything runs is checked before anything is written: directory, disk, lock, ports.
@@ -23,7 +23,7 @@ from typing import Self
 
 from choregos.assembly.layout import DataDirectory, MachineConfig
 from choregos.assembly.ports import claim, free_port, is_free
-from choregos.assembly.processes import Child, ChildExit, ChildSpec
+from choregos.assembly.processes import Child, ChildExit, ChildSpec, start_together
 from choregos.client import Client
 from choregos.foundation.backoff import RECONNECT
 from choregos.foundation.clock import SystemClock
@@ -42,7 +42,7 @@ API_PORT_DEFAULT = 7443
 REPORTS_KEPT_MAX = 100
 GREETING_TIMEOUT_S = 1.0
 CAPACITY_NAMES = ("cpu", "memory", "gpu", "agents")
-EVENT_REASONS = {"nats-server": "Bus", "control": "ControlPlane", "node": "NodeProcess"}
+EVENT_REASONS = {"nats-server": "Bus", "control": "ControlPlane", "api": "ApiServer", "node": "NodeProcess"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,11 @@ class Machine:
             self._write_secrets()
             self._client = await stack.enter_async_context(Client.from_kubeconfig(self.directory.kubeconfig))
             tasks = Tasks()
-            for spec in self._specs():
-                child = Child(spec, logs=self.directory.logs, clock=self._clock, on_exit=self._child_exited)
-                self.children[spec.name] = child
-                stack.push_async_callback(child.stop)
-                await child.start()
+            bus, *others = map(self._child, self._specs())
+            for together in ([bus], others):
+                for child in together:
+                    stack.push_async_callback(child.stop)
+                await start_together(together, self._clock)
             # Pushed last, so left first: nobody restarts what is being stopped.
             await stack.enter_async_context(tasks)
             for child in self.children.values():
@@ -212,9 +212,15 @@ class Machine:
         log_of = self.directory.log
         return [
             ChildSpec("nats-server", bus, self._bus_answers, log_of("nats-server"), stop_timeout_s=5.0),
-            ChildSpec("control", [*ours, "control", *place], self._api_answers, log_of("control")),
+            ChildSpec("control", [*ours, "control", *place], self._controls, log_of("control")),
+            ChildSpec("api", [*ours, "api", *place], self._api_answers, log_of("api")),
             ChildSpec("node", [*ours, "node", *place], self._node_is_ready, log_of("node"), stop_timeout_s=20.0),
         ]
+
+    def _child(self, spec: ChildSpec) -> Child:
+        child = Child(spec, logs=self.directory.logs, clock=self._clock, on_exit=self._child_exited)
+        self.children[spec.name] = child
+        return child
 
     async def _bus_answers(self) -> bool:
         port = int(self.config.bus_servers[0].rpartition(":")[2])
@@ -227,6 +233,10 @@ class Machine:
                     writer.close()
         except OSError:  # TimeoutError is one
             return False
+
+    async def _controls(self) -> bool:
+        # It answers nobody. That it works shows when the node is ready: a controller says so.
+        return True
 
     async def _api_answers(self) -> bool:
         try:

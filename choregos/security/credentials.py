@@ -24,7 +24,10 @@ from choregos.foundation.ids import SystemIds
 
 class BusUser(StrEnum):
     CONTROL = "control"
-    """The control plane: API server, fleet and region controllers; owns the streams."""
+    """The fleet and region controllers; owns the streams."""
+
+    API = "api"
+    """The API server: writes what clients ask for, asks nodes, calls agents. It binds no agent and leads nothing."""
 
     NODE = "node"
     """The agent host of one machine: writes statuses, its AgentNode, its leases and events."""
@@ -61,10 +64,14 @@ _READ_STREAMS = (
 PERMISSIONS: Mapping[BusUser, Permissions] = {
     BusUser.CONTROL: Permissions(
         publish=(
-            *("o.>", "oe.>", "a.>", "as.>", "ad.>", "at.>", "al.>", "c.>", "n.>"),
-            *(*_ANSWERS, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
+            *("o.>", "oe.>", "a.>", "as.>", "ad.>", "at.>", "al.>"),
+            *("$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
         ),
-        subscribe=(f"{inbox_prefix(BusUser.CONTROL)}.>", "c.>"),
+        subscribe=(f"{inbox_prefix(BusUser.CONTROL)}.>",),
+    ),
+    BusUser.API: Permissions(
+        publish=("o.>", "oe.>", "ad.*.*.*", "c.>", "n.>", *_READ_STREAMS),
+        subscribe=(f"{inbox_prefix(BusUser.API)}.>",),
     ),
     BusUser.NODE: Permissions(
         publish=("o.agentnodes._.*", "oe.events.*.*", "as.*.*.*", "al.*.*.*", "c.>", *_ANSWERS, *_READ_STREAMS),
@@ -83,6 +90,7 @@ class BusCredentials(msgspec.Struct, frozen=True, kw_only=True):
     """The password of each user."""
 
     control: str
+    api: str
     node: str
     worker: str
 
@@ -90,7 +98,8 @@ class BusCredentials(msgspec.Struct, frozen=True, kw_only=True):
         return "BusCredentials(…)"
 
     def password(self, user: BusUser) -> str:
-        return {BusUser.CONTROL: self.control, BusUser.NODE: self.node, BusUser.WORKER: self.worker}[user]
+        password: str = getattr(self, user.value)
+        return password
 
 
 def load_or_create(path: Path, ids: SystemIds) -> BusCredentials:
@@ -101,7 +110,7 @@ def load_or_create(path: Path, ids: SystemIds) -> BusCredentials:
     """
     if not path.exists():
         private_directory(path.parent)
-        credentials = BusCredentials(control=ids.password(), node=ids.password(), worker=ids.password())
+        credentials = BusCredentials(**{user.value: ids.password() for user in BusUser})
         write_atomic(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
         return credentials
     try:

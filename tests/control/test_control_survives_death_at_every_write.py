@@ -186,7 +186,7 @@ async def test_the_outcome_is_the_same_whichever_write_goes_unanswered(stored: b
 @pytest.mark.real
 async def test_the_outcome_is_the_same_on_jetstream(own_nats_server: NatsServer) -> None:
     _, outcome = await undisturbed()
-    async with connect(own_nats_server.address, "control") as bus, open_logs(bus, REGION, provision=True) as logs:
+    async with connect(own_nats_server.address, "control") as bus, open_logs(bus, REGION) as logs:
         for fatal in (9, 16, 23, 30, 37):
             for log in (logs.resources, logs.agents, logs.events):
                 await bus.client.jetstream().purge_stream(log.stream)

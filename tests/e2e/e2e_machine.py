@@ -155,7 +155,7 @@ class UpProcess:
                     yield process
 
     def named(self, name: str) -> list[psutil.Process]:
-        """Those that are `nats-server`, `control`, `node`, `worker` or `up`."""
+        """Those that are `nats-server`, `control`, `api`, `node`, `worker` or `up`."""
         return [process for process in self.processes() if _role(process) == name]
 
     def only(self, name: str) -> psutil.Process:
@@ -243,4 +243,4 @@ def _role(process: psutil.Process) -> str:
         return "nats-server"
     if "choregos.agent.worker" in words:
         return "worker"
-    return next((role for role in ("up", "control", "node") if role in words[:4]), "")
+    return next((role for role in ("up", "control", "api", "node") if role in words[:4]), "")

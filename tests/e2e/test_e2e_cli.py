@@ -174,13 +174,13 @@ def test_the_doctor_tells_of_a_sick_machine(make_up: MakeUp):
     wait_for(lambda: "ImportFailed" in up.choregos("doctor").out, "the doctor sees the agent that fails")
     assert "ZeroDivisionError" in up.choregos("doctor").out
     (up.root / "pki" / "user-admin.pem").chmod(0o644)
-    up.only("control").suspend()
+    up.only("api").suspend()
     sick = up.choregos("doctor")
     assert sick.code == 1
     assert "FAIL  API server" in sick.out
     assert "user-admin.pem" in sick.out
     assert "→" in sick.out
-    up.only("control").resume()
+    up.only("api").resume()
     up.stop()
     stopped = up.choregos("get", "agents")
     assert stopped.code == UNREACHABLE

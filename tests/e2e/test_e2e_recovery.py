@@ -101,10 +101,27 @@ async def test_agents_do_not_notice_that_the_control_plane_was_killed(fleet: Fle
     await fleet.client.wait("agent", f"fleet-witness-{SIZE}", "delete", timeout_s=60)
 
 
+async def test_controllers_and_agents_do_not_notice_that_the_api_server_was_killed(fleet: Fleet, machine: UpProcess):
+    before = await fleet.until_ready()
+    control, api = machine.only("control"), machine.only("api")
+    async with fleet.load() as load:
+        await fleet.until_answers(load)
+        api.kill()
+        await _gone(api)
+        await _started_again(machine, "api", api)
+        await fleet.until_answers(load)
+    assert not load.untyped
+    after = await fleet.verify(await fleet.until_ready())
+    assert _lives(after) == _lives(before)
+    assert machine.only("control") == control
+    event = await until_event(fleet.client, "ApiServerRestarted", text=f"process {api.pid}")
+    assert "SIGKILL" in event["message"]
+
+
 async def test_agents_live_on_while_a_killed_nats_server_comes_back(fleet: Fleet, machine: UpProcess):
     before = await fleet.until_ready()
     bus = machine.only("nats-server")
-    others = {process.pid for role in ("control", "node", "worker") for process in machine.named(role)}
+    others = {process.pid for role in ("control", "api", "node", "worker") for process in machine.named(role)}
     async with fleet.load() as load:
         await fleet.until_answers(load)
         bus.kill()
@@ -114,7 +131,7 @@ async def test_agents_live_on_while_a_killed_nats_server_comes_back(fleet: Fleet
     assert not load.untyped
     after = await fleet.verify(await fleet.until_ready())
     assert _lives(after) == _lives(before)
-    assert {process.pid for role in ("control", "node", "worker") for process in machine.named(role)} == others
+    assert {process.pid for role in ("control", "api", "node", "worker") for process in machine.named(role)} == others
     event = await until_event(fleet.client, "BusRestarted", text=f"process {bus.pid}")
     assert "SIGKILL" in event["message"]
     assert "BusRestarted" in machine.kubectl("get", "events")

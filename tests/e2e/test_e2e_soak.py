@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.soak]
 
 SIZE = 200
 ROUNDS = int(os.environ.get("CHOREGOS_SOAK_ROUNDS", "20"))
-ROLES = ("worker", "worker", "node", "control", "nats-server", "up")
+ROLES = ("worker", "worker", "node", "control", "api", "nats-server", "up")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
 

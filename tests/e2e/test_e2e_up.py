@@ -119,7 +119,7 @@ async def test_a_signal_ends_everything_within_seconds(make_up: MakeUp, number: 
     assert "choregos has ended" in up.talk
 
 
-@pytest.mark.parametrize("role", ["nats-server", "control", "node"])
+@pytest.mark.parametrize("role", ["nats-server", "control", "api", "node"])
 def test_a_signal_while_starting_ends_everything_and_spoils_nothing(make_up: MakeUp, role: str):
     up = make_up()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -146,6 +146,7 @@ def test_a_hanging_nats_server_does_not_keep_the_others_from_ending(make_up: Mak
     assert up.process.wait(60) == 0
     up.until_gone()
     assert "nats-server did not end" in up.talk
+    assert "api did not end" not in up.talk
     assert "control did not end" not in up.talk
     assert "node did not end" not in up.talk
 

@@ -40,7 +40,7 @@ def test_passwords_are_made_once_and_private(tmp_path: Path) -> None:
 
 
 def test_passwords_are_in_no_repr() -> None:
-    credentials = BusCredentials(control="s3cret-1", node="s3cret-2", worker="s3cret-3")
+    credentials = BusCredentials(control="s3cret-1", api="s3cret-2", node="s3cret-3", worker="s3cret-4")
     text = repr(credentials) + repr(BusServer(Path(), credentials=credentials))
     assert "s3cret" not in text
 
@@ -125,23 +125,15 @@ LEADERSHIP = "al.local.region.lease"
 OBJECT = "o.agentclusters.default.x"
 OWN_NODE = "o.agentnodes._.n1"
 EVENT = "oe.events.default.x"
+DELETION = "ad.local.default.x"
+SUBJECTS = {
+    *(CALLS, CREATE, READ, DIRECT, CONSUMER, AGENT, STATUS, NO_STATUS, OWN_LEASE, LEADERSHIP),
+    *(OBJECT, OWN_NODE, EVENT, DELETION),
+}
 
 MAY = {
-    BusUser.CONTROL: {
-        CALLS,
-        CREATE,
-        READ,
-        DIRECT,
-        CONSUMER,
-        AGENT,
-        STATUS,
-        NO_STATUS,
-        OWN_LEASE,
-        LEADERSHIP,
-        OBJECT,
-        OWN_NODE,
-        EVENT,
-    },
+    BusUser.CONTROL: SUBJECTS - {CALLS},
+    BusUser.API: {CALLS, READ, DIRECT, CONSUMER, OBJECT, OWN_NODE, EVENT, DELETION},
     BusUser.NODE: {CALLS, READ, DIRECT, CONSUMER, STATUS, OWN_LEASE, OWN_NODE, EVENT},
     BusUser.WORKER: {CALLS},
 }
@@ -151,11 +143,11 @@ MAY = {
 @pytest.mark.parametrize("user", list(BusUser))
 async def test_each_user_may_do_its_own_work_and_nothing_else(served: dict[BusUser, BusAddress], user: BusUser) -> None:
     async with connect(served[user], "test") as bus:
-        assert {subject for subject in sorted(MAY[BusUser.CONTROL]) if await allowed(bus, subject)} == MAY[user]
+        assert {subject for subject in sorted(SUBJECTS) if await allowed(bus, subject)} == MAY[user]
 
 
 @pytest.mark.real
-async def test_every_user_is_answered_by_a_worker(served: dict[BusUser, BusAddress]) -> None:
+async def test_every_user_that_calls_is_answered_by_a_worker(served: dict[BusUser, BusAddress]) -> None:
     async with connect(served[BusUser.WORKER], "worker") as worker:
 
         async def answer(message: object) -> None:
@@ -163,7 +155,7 @@ async def test_every_user_is_answered_by_a_worker(served: dict[BusUser, BusAddre
 
         await worker.client.subscribe(CALLS, cb=answer)
         await worker.client.flush()
-        for user in BusUser:
+        for user in (BusUser.API, BusUser.NODE, BusUser.WORKER):
             async with connect(served[user], "caller") as caller:
                 assert (await caller.client.request(CALLS, b"", timeout=10)).data == b"done"
 
