@@ -48,6 +48,7 @@ from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks, logged
 from choregos.resources.events import shortened
 from choregos.wire import worker as wire
+from choregos.wire.instances import NOT_READY, Phase
 from choregos.wire.node import LogReply, LogRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
 
@@ -276,7 +277,7 @@ class AgentHost:
     def _report(self, life: Life) -> None:
         status = life.status()
         self._changed[status.uid] = status
-        if status.reason in _WORTH_AN_EVENT:
+        if status.reason in _WORTH_AN_EVENT and status.phase is not Phase.STARTING:
             event = HostEvent("Warning", status.reason, status.message, status.namespace, status.name, status.uid)
             self._announce(event, life.assignment.template.digest)
 
@@ -369,7 +370,7 @@ _WORTH_AN_EVENT = frozenset(
         "ProbeFailed",
         "Crashed",
         "Blocked",
-        "NotReady",
+        NOT_READY,
     }
 )
 

@@ -16,7 +16,7 @@ import msgspec
 
 from choregos.agent.contract import Assignment, HostStatus
 from choregos.foundation.backoff import Backoff
-from choregos.wire.instances import Phase
+from choregos.wire.instances import NOT_READY, Phase
 from choregos.wire.worker import RUNTIME_NOT_FOUND
 
 
@@ -237,7 +237,10 @@ def step(life: Life, event: Event, moment: Moment, backoff: Backoff) -> tuple[In
         case Assigned():
             return _assigned(life, event.assignment, moment)
         case Placed():
-            life.enter(Phase.STARTING, moment.now_ms)
+            # What it failed of stays in sight until it has started, which may take long.
+            failed = life.phase is Phase.BACKOFF or life.reason == RUNTIME_NOT_FOUND
+            reason, message = (life.reason, life.message) if failed else ("", "")
+            life.enter(Phase.STARTING, moment.now_ms, reason=reason, message=message)
             life.host = event.host
             return (REPORT,)
         case StartEnded():
@@ -313,7 +316,7 @@ def _start_ended(life: Life, event: StartEnded, moment: Moment, backoff: Backoff
 def _ready_changed(life: Life, event: ReadyChanged, moment: Moment) -> tuple[Instruction, ...]:
     if life.phase is not Phase.RUNNING or life.ready == event.ready:
         return ()
-    reason = "Started" if event.ready else "NotReady"
+    reason = "Started" if event.ready else NOT_READY
     life.enter(Phase.RUNNING, moment.now_ms, ready=event.ready, reason=reason, message=event.message)
     return (REPORT,)
 

@@ -16,13 +16,16 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, NotFound, Temporary
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
-from choregos.resources.events import NORMAL, new_event, reference_to, repeated
+from choregos.resources import meta
+from choregos.resources.events import NORMAL, WARNING, new_event, reference_to, repeated
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.store.resources import ResourceStore
 
 log = logging.getLogger(__name__)
 
 EVENTS = "events"
+NEEDS_PEOPLE = frozenset({"AgentsFailing", "Unschedulable", "NameTaken"})
+"""Reasons of a `Ready` that is false and does not become true by waiting."""
 WAITING_MAX = 1000
 """Distinct events that may wait to be written."""
 WRITES_PER_ROUND = 20
@@ -65,6 +68,16 @@ class EventRecorder:
             reason: a stable CamelCase word.
         """
         self.record_reference(reference_to(about), reason, message, type=type)
+
+    def record_verdict(self, about: ReadOnlyObject, status: Mapping[str, Any]) -> None:
+        """Tells if `Ready` is true now, or false for a reason that needs people, and was not in the status before."""
+        before, after = meta.condition(about, "Ready") or {}, meta.condition({"status": status}, "Ready") or {}
+        if before.get("reason") == after.get("reason"):
+            return
+        if after.get("status") == meta.TRUE:
+            self.record(about, NORMAL, "Ready", after["message"])
+        elif after.get("reason") in NEEDS_PEOPLE:
+            self.record(about, WARNING, after["reason"], after["message"])
 
     def record_reference(
         self, involved: Mapping[str, Any], reason: str, message: str, *, type: str = NORMAL, count: int = 1

@@ -15,6 +15,8 @@ from choregos.resources.meta import SET_LABEL
 
 DIGEST_LENGTH = 16
 
+GRACE_S_DEFAULT = 30
+
 
 def canonical_json(spec: Mapping[str, Any]) -> bytes:
     """UTF-8 JSON with sorted keys and no blanks."""
@@ -30,6 +32,11 @@ def canonical_digest(spec: Mapping[str, Any]) -> tuple[str, bytes]:
     """(digest, canonical JSON): the two halves of a `TemplateRecord`."""
     encoded = canonical_json(spec)
     return hashlib.sha256(encoded).hexdigest()[:DIGEST_LENGTH], encoded
+
+
+def grace_s(spec: Mapping[str, Any]) -> int:
+    """Seconds an agent of this template may take to drain."""
+    return int(spec.get("terminationGracePeriodSeconds", GRACE_S_DEFAULT))
 
 
 def set_selector(agent_set: str) -> str:

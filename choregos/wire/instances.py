@@ -27,6 +27,13 @@ class Phase(StrEnum):
     REJECTED = "Rejected"  # the node refuses the binding (over its allocatable, cordoned): bind elsewhere
 
 
+TEMPLATE_UNREADABLE = "TemplateUnreadable"
+"""Reason of an agent whose template its node does not understand: another version of choregos wrote it."""
+
+NOT_READY = "NotReady"
+"""Reason of a running agent whose readiness probe has failed as often as it may."""
+
+
 class TemplateRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What many agents share; immutable.
 

@@ -326,3 +326,16 @@ def test_whatever_happens_there_is_one_worker_at_most_and_a_status_only_when_it_
             step(life, Placed("w2"), Moment(now_s, 0), BACKOFF)
             wants = False
         assert bool(life.host) == (life.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING))
+
+
+@pytest.mark.parametrize("reason", ["StartFailed", "RuntimeNotFound"])
+def test_what_it_failed_of_stays_in_sight_until_it_has_started(reason: str) -> None:
+    life = Life(FIRST, 0)
+    for at_s, event in ((0, ASSIGNED), (0, PLACED), (0, StartEnded(reason, "why")), (1, Woken()), (1, PLACED)):
+        step(life, event, Moment(at_s, 0), BACKOFF)
+    assert (life.phase, life.reason, life.message) == (Phase.STARTING, reason, "why")
+    step(life, STARTED, Moment(2, 0), BACKOFF)
+    assert (life.phase, life.reason, life.message) == (Phase.RUNNING, "Started", "")
+    for event in (LOST, Placed("w2")):
+        step(life, event, Moment(3, 0), BACKOFF)
+    assert (life.phase, life.reason, life.message) == (Phase.STARTING, "", "")

@@ -144,7 +144,8 @@ class SimNode:
     """A node that starts what is bound to it at once; an async context manager: leaving it is the node's death.
 
     Attributes:
-        starts: whether agents become ready. refuses: names it rejects.
+        starts: whether agents become ready. stops: whether those that shall end do. refuses: names it rejects.
+        fails: name → status (phase, reason, message) of agents that do not become ready.
     """
 
     def __init__(self, world: World, name: str, allocatable: dict[str, str] | None = None, **spec: Any) -> None:
@@ -153,6 +154,8 @@ class SimNode:
         self.allocatable = {"cpu": "8", "memory": "8Gi", "agents": "10000"} if allocatable is None else allocatable
         self.spec = spec
         self.starts = True
+        self.stops = True
+        self.fails: dict[str, tuple[Phase, str, str]] = {}
         self.refuses: set[str] = set()
         self._dead = False
         self._stack = AsyncExitStack()
@@ -187,8 +190,12 @@ class SimNode:
         """Looks at nothing any more; its lease ends when the context is left."""
         self._dead = True
 
+    def stop_all(self) -> None:
+        self.stops = True
+        self._take(self.world.directory.on_node(self.name))
+
     def start_all(self) -> None:
-        self.starts = True
+        self.starts, self.fails = True, {}
         self._take(self.world.directory.on_node(self.name))
 
     def _changed(self, changes: Sequence[InstanceChange]) -> None:
@@ -211,16 +218,18 @@ class SimNode:
         one = self.world.directory.find(seen.namespace, seen.name)
         if one is None or one.record.node != self.name or self._dead:
             return None
+        reason = message = ""
         if one.record.deletion_ms:
-            phase, ready = Phase.STOPPED, False
+            phase, ready = (Phase.STOPPED if self.stops else Phase.STOPPING), False
         elif one.name in self.refuses:
-            phase, ready = Phase.REJECTED, False
+            phase, ready, reason = Phase.REJECTED, False, "OutOfCapacity"
+        elif one.name in self.fails:
+            (phase, reason, message), ready = self.fails[one.name], False
         else:
             phase, ready = (Phase.RUNNING, True) if self.starts else (Phase.STARTING, False)
         if one.status is not None and (one.status.phase, one.status.ready) == (phase, ready):
             return None
-        reason = {Phase.REJECTED: "OutOfCapacity"}.get(phase, "")
-        return StatusRecord(1, one.record.uid, one.record.binding, phase, ready, "host", 0, 0, reason, reason)
+        return StatusRecord(1, one.record.uid, one.record.binding, phase, ready, "host", 0, 0, reason, message)
 
 
 @asynccontextmanager

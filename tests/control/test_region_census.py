@@ -15,9 +15,15 @@ from choregos.wire.instances import AgentRecord, DeletionRecord, Phase, StatusRe
 DEMAND = {"t1": {"cpu": 100, "agents": 1000}, "t2": {"cpu": 250, "agents": 1000}}
 
 
-def make(name: str, uid: str, template: str, node: str, *, leaving: bool, phase: Phase | None, asked: bool) -> Instance:
+Said = tuple[Phase, str]
+"""(phase, reason) of a status."""
+
+
+def make(name: str, uid: str, template: str, node: str, *, leaving: bool, said: Said | None, asked: bool) -> Instance:
     record = AgentRecord(1, f"{name}-uid", "set", uid, template, node, 1, 1, deletion_ms=int(leaving))
-    status = None if phase is None else StatusRecord(1, record.uid, 1, phase, phase is Phase.RUNNING, "", 0, 0)
+    phase, reason = said or (Phase.PENDING, "")
+    ready = phase is Phase.RUNNING and not reason
+    status = None if said is None else StatusRecord(1, record.uid, 1, phase, ready, "", 0, 0, reason)
     deletion = DeletionRecord(1, record.uid) if asked else None
     group = Group("local", "set", uid, Template("default", template, {}, 1))
     return Instance("default", name, record, 1, status, deletion, 1, group)
@@ -30,7 +36,8 @@ instances = st.builds(
     template=st.sampled_from(["t1", "t2"]),
     node=st.sampled_from(["", "a", "b"]),
     leaving=st.booleans(),
-    phase=st.sampled_from([None, *Phase]),
+    said=st.none()
+    | st.tuples(st.sampled_from(Phase), st.sampled_from(["", "ImportFailed", "RuntimeNotFound", "NotReady"])),
     asked=st.booleans(),
 )
 steps = st.lists(
@@ -73,7 +80,10 @@ def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instan
         assert tally.homeless == {name for name, one in staying.items() if not one.node}
         assert tally.finished == {name for name, one in mine.items() if one.finished}
         assert tally.requested == {name for name, one in mine.items() if one.requested}
-        assert tally.failing == {name for name, one in staying.items() if one.failing}
+        assert tally.failing == {
+            reason: {name for name, one in staying.items() if one.failing == reason}
+            for reason in {one.failing for one in staying.values()} - {""}
+        }
         counts = tally.counts("t1")
         assert counts.new_ready == tally.states["t1", READY]
         assert counts.old_unready == tally.states["t2", UNREADY]
@@ -90,8 +100,8 @@ def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instan
 def test_news_of_a_record_that_is_being_replaced_changes_nothing() -> None:
     census = Census(lambda _, template: DEMAND[template], lambda _: None)
 
-    def at(node: str, revision: int, phase: Phase | None = None) -> Instance:
-        one = make("set-0", "u1", "t1", node, leaving=False, phase=phase, asked=False)
+    def at(node: str, revision: int, said: Said | None = None) -> Instance:
+        one = make("set-0", "u1", "t1", node, leaving=False, said=said, asked=False)
         return Instance("default", one.name, one.record, revision, one.status, None, revision, one.group)
 
     def counted() -> list[str]:
@@ -101,7 +111,7 @@ def test_news_of_a_record_that_is_being_replaced_changes_nothing() -> None:
     census.observe(at("a", 7))
     census.expect("default", "set-0", at("b", 0).record, replaced=7)
     assert census.is_expected(agent)
-    census.observe(at("a", 7, Phase.RUNNING))
+    census.observe(at("a", 7, (Phase.RUNNING, "")))
     assert counted() == ["b"]
     census.observe(at("b", 9))
     assert not census.is_expected(agent)

@@ -22,10 +22,10 @@ from choregos.api.rules.status import bad_request
 from choregos.api.selection import select
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.timestamp import rfc3339_micro
+from choregos.resources.templates import grace_s
 from choregos.store.instance import Instance
 from choregos.wire.instances import VERSION, DeletionRecord
 
-GRACE_S_DEFAULT = 30
 WRITES_AT_ONCE_MAX = 256
 
 
@@ -70,8 +70,8 @@ async def _request(instances: Sequence[Instance], call: ApiRequest, options: Del
 
 
 def _record(instance: Instance, options: DeleteOptions) -> DeletionRecord:
-    grace_s = instance.template.spec.get("terminationGracePeriodSeconds", GRACE_S_DEFAULT)
-    return DeletionRecord(VERSION, instance.record.uid, options.grace_s if options.grace_s is not None else grace_s)
+    asked_s = options.grace_s
+    return DeletionRecord(VERSION, instance.record.uid, grace_s(instance.template.spec) if asked_s is None else asked_s)
 
 
 async def log(call: ApiRequest) -> Response:

@@ -43,7 +43,7 @@ class ClusterReconciler:
             return DONE
         owned = list(self._objects.dependents(SETS, key.namespace, cluster["metadata"]["uid"]))
         if meta.is_deleting(cluster):
-            return await self._delete(cluster, owned)
+            return await self._delete(key, cluster, owned)
         if not meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):
             held = meta.with_finalizer(cluster, meta.AGENTS_FINALIZER)
             cluster = await self._objects.update(CLUSTERS, cluster, held)
@@ -77,14 +77,15 @@ class ClusterReconciler:
                 self._events.record(cluster, "Normal", "SuccessfulDelete", f"deleted agent set {name}")
         return sets, taken
 
-    async def _delete(self, cluster: Object, owned: Sequence[Object]) -> Result:
+    async def _delete(self, key: Key, cluster: Object, owned: Sequence[Object]) -> Result:
         if meta.has_finalizer(cluster, meta.ORPHAN_FINALIZER):
             return DONE  # the garbage collector lets the dependents go first, and its write brings us back
         for agent_set in owned:
             if not meta.is_deleting(agent_set):
                 await self._objects.delete(SETS, agent_set)
-        if owned:
-            return DONE  # each change of a set wakes its cluster
+        left = list(self._objects.dependents(SETS, key.namespace, cluster["metadata"]["uid"]))
+        if left:
+            return await self._report(key, cluster, left, ())  # each change of a set wakes its cluster
         if meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):
             await self._objects.release(CLUSTERS, cluster, meta.AGENTS_FINALIZER)
         return DONE
@@ -97,6 +98,5 @@ class ClusterReconciler:
             return Result(wait_s)
         await self._objects.write_status(CLUSTERS, cluster, status)
         self._pace.written(key)
-        if meta.is_true({"status": status}, "Ready") and not meta.is_true(cluster, "Ready"):
-            self._events.record(cluster, "Normal", "Ready", f"all {status['agents']} agents take calls")
+        self._events.record_verdict(cluster, status)
         return DONE

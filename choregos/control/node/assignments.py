@@ -20,18 +20,16 @@ from choregos.control.node.statuses import StatusReporter
 from choregos.control.node.templates import worker_template
 from choregos.foundation.clock import Clock
 from choregos.resources.quantity import format_binary, format_decimal, parse_all
+from choregos.resources.templates import grace_s
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance, InstanceChange
-from choregos.wire.instances import Phase
+from choregos.wire.instances import TEMPLATE_UNREADABLE, Phase
 from choregos.wire.worker import Template
 
 log = logging.getLogger(__name__)
 
 MOVED_GRACE_S = 1.0
 """Seconds for an agent that belongs elsewhere by now: another may be running already."""
-
-UNREADABLE = "TemplateUnreadable"
-"""Reason of an agent whose template this node does not understand: another version of choregos wrote it."""
 
 ONE_AGENT = 1000
 KINDS_MAX = 4096
@@ -145,8 +143,8 @@ class Assignments:
             self._statuses.report(answers)
         if assigned:
             self._host.assign(assigned)
-        for grace_s, uids in leaving.items():
-            self._withdraw(uids, grace_s)
+        for time_s, uids in leaving.items():
+            self._withdraw(uids, time_s)
 
     def _compare(
         self, one: Instance, assigned: list[Assignment], leaving: dict[float, list[str]], answers: list[HostStatus]
@@ -165,10 +163,12 @@ class Assignments:
             answers.append(held.said)
 
     def _puzzled(self, one: Instance, error: Exception) -> Sequence[HostStatus]:
-        if one.status is not None and one.status.reason == UNREADABLE:
+        if one.status is not None and one.status.reason == TEMPLATE_UNREADABLE:
             return ()
         log.error("agent %s/%s cannot be started", one.namespace, one.name, exc_info=error)
-        return (self._status(one, Phase.PENDING, UNREADABLE, f"this node cannot read its template: {error!r}"),)
+        return (
+            self._status(one, Phase.PENDING, TEMPLATE_UNREADABLE, f"this node cannot read its template: {error!r}"),
+        )
 
     def _consider(self, one: Instance, assigned: list[Assignment], answers: list[HostStatus]) -> None:
         record = one.record
@@ -225,7 +225,7 @@ class Assignments:
                 worker_template(template.digest, template.spec),
                 template.spec.get("isolation") == "dedicated",
                 {**demand, AGENTS: ONE_AGENT},
-                template.spec.get("terminationGracePeriodSeconds", 30),
+                grace_s(template.spec),
             )
         return kind
 

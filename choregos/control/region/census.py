@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 from choregos.control.loop import Key
 from choregos.scheduling.rollout import Counts
 from choregos.store.instance import Instance
-from choregos.wire.instances import AgentRecord, Phase
+from choregos.wire.instances import NOT_READY, TEMPLATE_UNREADABLE, AgentRecord, Phase, StatusRecord
+from choregos.wire.worker import RUNTIME_NOT_FOUND
 
 READY, UNREADY, LEAVING = range(3)
 
@@ -28,7 +29,7 @@ class Facts(NamedTuple):
 
     Attributes:
         state: READY, UNREADY, or LEAVING once its deletion has begun.
-        failing: it waits to be started again after a failure.
+        failing: why its node cannot start it or keep it ready, in one word; empty while all goes its way.
         finished: it may be removed: it leaves and has stopped, or never had a node.
         requested: somebody asked for its deletion, which has not begun.
         refused: its node does not take it.
@@ -39,7 +40,7 @@ class Facts(NamedTuple):
     template: str
     node: str
     state: int
-    failing: bool = False
+    failing: str = ""
     finished: bool = False
     requested: bool = False
     refused: bool = False
@@ -56,11 +57,28 @@ def facts_of(instance: Instance) -> Facts:
         record.template,
         record.node,
         LEAVING if leaving else READY if ready else UNREADY,
-        failing=phase is Phase.BACKOFF and not leaving,
+        failing="" if status is None or leaving else failure_of(status),
         finished=leaving and (not record.node or phase in (Phase.STOPPED, Phase.REJECTED)),
         requested=instance.deletion is not None and not leaving,
         refused=phase is Phase.REJECTED and not leaving,
     )
+
+
+_CANNOT_START = frozenset({RUNTIME_NOT_FOUND, TEMPLATE_UNREADABLE})
+
+
+def failure_of(status: StatusRecord) -> str:
+    """The reason, if the status tells of something wrong with the agent and not only that it is on its way."""
+    match status.phase:
+        case Phase.BACKOFF:
+            return status.reason or Phase.BACKOFF
+        case Phase.STARTING:
+            return status.reason  # of the failure after which it is started again
+        case Phase.PENDING if status.reason in _CANNOT_START:
+            return status.reason
+        case Phase.RUNNING if status.reason == NOT_READY and not status.ready:
+            return status.reason
+    return ""
 
 
 def facts_of_record(namespace: str, record: AgentRecord) -> Facts:
@@ -84,7 +102,8 @@ class Tally:
         states: (template digest, READY or UNREADY) → agents.
         nodes: node → agents that are not leaving.
         names: of all agents, those leaving included: what a new one must not be called.
-        homeless: without a node, not leaving. finished, requested, failing: as in `Facts`.
+        homeless: without a node, not leaving. finished, requested: as in `Facts`.
+        failing: reason → agents of which `Facts.failing` is that.
     """
 
     key: Key
@@ -95,7 +114,7 @@ class Tally:
     homeless: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     requested: set[str] = field(default_factory=set)
-    failing: set[str] = field(default_factory=set)
+    failing: dict[str, set[str]] = field(default_factory=dict)
     leaving: int = 0
 
     def counts(self, template: str) -> Counts:
@@ -239,15 +258,19 @@ class Census:
         if facts.refused:
             self.refused.add(agent)
         if facts.failing:
-            tally.failing.add(agent.name)
+            tally.failing.setdefault(facts.failing, set()).add(agent.name)
         if facts.requested:
             tally.requested.add(agent.name)
 
     def _leave(self, agent: Key, facts: Facts) -> None:
         """Undoes `_enter`."""
         tally = self._tallies[facts.set_key][facts.set_uid]
-        for names in (tally.names, tally.homeless, tally.finished, tally.requested, tally.failing):
+        for names in (tally.names, tally.homeless, tally.finished, tally.requested):
             names.discard(agent.name)
+        if facts.failing:
+            tally.failing[facts.failing].discard(agent.name)
+            if not tally.failing[facts.failing]:
+                del tally.failing[facts.failing]
         self.homeless.pop(agent, None)
         self.refused.discard(agent)
         if facts.node:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
-from typing import Any
 
 from choregos.control.loop import Key
 from choregos.control.region.agents import AgentWrite, FencedAgents
@@ -19,15 +18,13 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict
 from choregos.foundation.ids import IdSource
 from choregos.resources.kind import ReadOnlyObject
-from choregos.resources.templates import canonical_digest
+from choregos.resources.templates import canonical_digest, grace_s
 from choregos.scheduling.rollout import Step
 from choregos.store.instance import Instance
 from choregos.wire.instances import VERSION, AgentRecord, TemplateRecord
 
 CREATED_PER_PASS_MAX = 10_000
 """A larger set is made in several passes, so that others get their turn and records are not all held at once."""
-
-GRACE_S_DEFAULT = 30
 
 
 class SetMembers:
@@ -143,11 +140,6 @@ class SetMembers:
             taken |= tally.names
         names = (f"{set_key.name}-{ordinal}" for ordinal in count())
         return (name for name in names if name not in taken) if taken else names
-
-
-def grace_s(template: Any) -> int:
-    """Seconds an agent of this template may take to drain."""
-    return int(template.get("terminationGracePeriodSeconds", GRACE_S_DEFAULT))
 
 
 def _ordinal(instance: Instance) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,25 @@ from choregos.resources import meta
 from choregos.resources.kind import ReadOnlyObject
 from choregos.resources.templates import set_selector
 from choregos.scheduling.rollout import Counts
+
+FAILURES_TOLD_MAX = 3
+"""Reasons that the message of a condition names."""
+GIST_LENGTH_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What some agents of a set suffer alike.
+
+    Attributes:
+        agent: one of them; `node` has it, and said `message`, which may be a traceback.
+    """
+
+    reason: str
+    count: int
+    agent: str
+    node: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +39,8 @@ class SetFigures:
         counts: agents that are not leaving.
         leaving: agents whose deletion has begun.
         homeless: agents without a node.
-        why_homeless, why_failing: one example each, empty if there is none.
+        why_homeless: one example, empty if there is none.
+        failures: what most agents suffer first.
     """
 
     digest: str
@@ -28,7 +48,11 @@ class SetFigures:
     leaving: int = 0
     homeless: int = 0
     why_homeless: str = ""
-    why_failing: str = ""
+    failures: Sequence[Failure] = ()
+
+    @property
+    def failing(self) -> int:
+        return sum(failure.count for failure in self.failures)
 
 
 def set_status(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> dict[str, Any]:
@@ -36,11 +60,12 @@ def set_status(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> d
     desired = agent_set["spec"]["replicas"]
     counts = figures.counts
     ready = counts.new_ready + counts.old_ready
+    deleting = meta.is_deleting(agent_set)
     at: Mapping[str, Any] = {"now_ms": now_ms, "generation": meta.generation(agent_set)}
     conditions = (agent_set.get("status") or {}).get("conditions") or ()
     for name, (status, reason, message) in (
-        ("Ready", _ready(desired, ready, figures)),
-        ("Progressing", _progressing(desired, figures)),
+        ("Ready", _ready_of_deleted(ready, figures) if deleting else _ready(desired, ready, figures)),
+        ("Progressing", _progressing(0 if deleting else desired, figures)),
         ("RegionReady", (True, "Leading", f"region {agent_set['spec']['region']} looks after this set")),
     ):
         conditions = meta.set_condition(conditions, name, status, reason, message, **at)
@@ -65,11 +90,34 @@ def _ready(desired: int, ready: int, figures: SetFigures) -> Verdict:
     message = f"{ready} of {desired} agents take calls"
     if ready >= desired and figures.counts.new_ready == figures.counts.total == desired:
         return True, "AllAgentsReady", message
-    if figures.why_homeless:
-        return False, "Unschedulable", f"{message}; {figures.homeless} have no node: {figures.why_homeless}"
-    if figures.why_failing:
-        return False, "AgentsFailing", f"{message}; {figures.why_failing}"
-    return False, "AgentsNotReady", message
+    parts = [message]
+    if figures.homeless:
+        parts.append(f"{figures.homeless} have no node: {figures.why_homeless}")
+    parts += [_told(failure) for failure in figures.failures[:FAILURES_TOLD_MAX]]
+    if figures.homeless > figures.failing:
+        reason = "Unschedulable"
+    else:
+        reason = "AgentsFailing" if figures.failures else "AgentsNotReady"
+    return False, reason, "; ".join(parts)
+
+
+def _ready_of_deleted(ready: int, figures: SetFigures) -> Verdict:
+    return False, "Deleting", f"{_agents(figures.counts.total + figures.leaving)} left, {ready} take calls"
+
+
+def _told(failure: Failure) -> str:
+    fail = "1 agent fails" if failure.count == 1 else f"{failure.count} agents fail"
+    return f"{fail} with {failure.reason}, as {failure.agent} on {failure.node}: {gist(failure.message)}"
+
+
+def gist(message: str) -> str:
+    """The one line of a status message that says what is wrong: of a traceback its exception, else the first."""
+    lines = message.strip().splitlines() or [""]
+    frames = [number for number, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    if frames and any(line.startswith("Traceback") for line in lines):
+        after = lines[frames[-1] + 1 :]
+        lines = [line for line in after if not line.startswith(" ")] or lines[-1:]
+    return lines[0] if len(lines[0]) <= GIST_LENGTH_MAX else f"{lines[0][:GIST_LENGTH_MAX]}…"
 
 
 def _progressing(desired: int, figures: SetFigures) -> Verdict:
@@ -82,10 +130,13 @@ def _progressing(desired: int, figures: SetFigures) -> Verdict:
         return True, "Creating", f"{_agents(desired - new)} to be made"
     if new > desired or figures.leaving:
         return True, "Removing", f"{_agents(max(new - desired, 0) + figures.leaving)} leaving"
-    if counts.new_unready > figures.homeless:
-        return True, "Starting", f"{_agents(counts.new_unready - figures.homeless)} starting"
+    starting = counts.new_unready - figures.homeless - figures.failing
+    if starting > 0:
+        return True, "Starting", f"{_agents(starting)} starting"
     if figures.homeless:
         return False, "Waiting", f"{_agents(figures.homeless)} waiting for a node"
+    if figures.failing:
+        return False, "Failing", f"{_agents(figures.failing)} failing, and tried again after a delay"
     return False, "Complete", f"{_agents(desired)} as declared"
 
 

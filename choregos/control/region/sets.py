@@ -7,7 +7,7 @@ with what is to be done, not with the size of the set: counts come from the cens
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 
 from choregos.control.events import EventRecorder
@@ -17,7 +17,7 @@ from choregos.control.pace import Pace
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.census import Tally
 from choregos.control.region.members import SetMembers
-from choregos.control.region.set_status import SetFigures, set_status
+from choregos.control.region.set_status import Failure, SetFigures, set_status
 from choregos.foundation.clock import Clock
 from choregos.resources import meta
 from choregos.resources.events import NORMAL, WARNING
@@ -125,19 +125,26 @@ class SetReconciler:
             return Result(wait_s)
         await self._objects.write_status(SETS, agent_set, status)
         self._pace.written(key)
+        self._events.record_verdict(agent_set, status)
         return DONE
 
     def _figures(self, tally: Tally, digest: str) -> SetFigures:
-        why_homeless = why_failing = ""
-        namespace = tally.key.namespace
-        if tally.homeless and (one := self._agents.directory.find(namespace, min(tally.homeless))) is not None:
+        why_homeless = ""
+        if (
+            tally.homeless
+            and (one := self._agents.directory.find(tally.key.namespace, min(tally.homeless))) is not None
+        ):
             why_homeless = one.record.message
-        if tally.failing:
-            one = self._agents.directory.find(namespace, min(tally.failing))
-            if one is not None and one.status is not None:
-                summary = one.status.message.strip().rpartition("\n")[2]
-                why_failing = f"{len(tally.failing)} are failing, {one.name} because of {one.status.reason}: {summary}"
-        return SetFigures(digest, tally.counts(digest), tally.leaving, len(tally.homeless), why_homeless, why_failing)
+        by_frequency = sorted(tally.failing.items(), key=lambda item: (-len(item[1]), item[0]))
+        failures = [self._failure(tally.key.namespace, reason, names) for reason, names in by_frequency]
+        return SetFigures(digest, tally.counts(digest), tally.leaving, len(tally.homeless), why_homeless, failures)
+
+    def _failure(self, namespace: str, reason: str, names: Collection[str]) -> Failure:
+        name = min(names)
+        one = self._agents.directory.find(namespace, name)
+        if one is None or one.status is None:  # the census may be ahead of the directory
+            return Failure(reason, len(names), name, "", "")
+        return Failure(reason, len(names), name, one.record.node, one.status.message)
 
     def _tell(self, agent_set: Object, reason: str, done: str, number: int) -> None:
         if number:
