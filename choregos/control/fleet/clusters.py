@@ -1,8 +1,8 @@
 """AgentCluster → AgentSets, and what became of them back into the cluster's status.
 
 Owns the sets that a cluster's manifest asks for: creates, updates and deletes them, one per template and region.
-Invariant: a cluster keeps its finalizer until its last set is gone, so nothing it made outlives it. It never touches
-a set of the same name that is not the cluster's own, and it knows nothing of agents but the counts of its sets.
+Invariant: a cluster keeps its finalizer until its last set is gone. It never touches a set of the same name that is not
+the cluster's own, and it knows nothing of agents but the counts of its sets.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from choregos.control.events import EventRecorder
+from choregos.control.fleet.abandoned import AbandonedSets
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
@@ -59,12 +60,13 @@ class FleetTerm(Term):
         kinds = [kind for kind in KINDS if kind.plane == "declarative"]
         self._judge = GarbageReconciler(objects, kinds)
         self._clusters = self._controller(ClusterReconciler(objects, stores.events, clock), LOOP)
+        self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
         self._namespaces = self._controller(NamespaceReconciler(objects, kinds), LOOP)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         stack.callback(self._resources.on_change(self._changed))
-        for controller in (self._clusters, self._garbage, self._namespaces):
+        for controller in (self._clusters, self._abandoned, self._garbage, self._namespaces):
             await stack.enter_async_context(controller)
 
     def _changed(self, changes: Sequence[Change]) -> None:
@@ -72,8 +74,11 @@ class FleetTerm(Term):
             metadata = change.object["metadata"]
             if change.resource == CLUSTERS:
                 self._clusters.wake(Key(metadata["namespace"], metadata["name"]))
-            elif change.resource == SETS and change.object["spec"].get("cluster"):
-                self._clusters.wake(Key(metadata["namespace"], change.object["spec"]["cluster"]))
+            elif change.resource == SETS:
+                if change.object["spec"].get("cluster"):
+                    self._clusters.wake(Key(metadata["namespace"], change.object["spec"]["cluster"]))
+                if meta.is_deleting(change.object):
+                    self._abandoned.wake(Key(metadata["namespace"], metadata["name"]))
             elif change.resource == NAMESPACES:
                 self._namespaces.wake(Key("", metadata["name"]))
             for key in self._garbage_of(change):

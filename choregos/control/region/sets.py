@@ -1,8 +1,8 @@
 """AgentSet → agents: as many as declared, of the template declared, replaced step by step, drained before they go.
 
-Invariants: a set keeps its finalizer until its last agent's record is gone; agents of a set that no longer exists are
-drained too; how far a replacement may go at once is `scheduling.rollout`'s decision. The work per reconciliation grows
-with what is to be done, not with the size of the set: counts come from the census.
+Invariants: a set has its finalizer before its first agent and keeps it until its last agent's record is gone; agents
+of a set that no longer exists are drained too; how far a replacement may go at once is `scheduling.rollout`'s decision.
+The work per reconciliation grows with what is to be done, not with the size of the set: counts come from the census.
 """
 
 from __future__ import annotations
