@@ -1,81 +1,120 @@
-"""Replies to many requests over one subscription: `<prefix>.<number>`, matched by a dictionary of futures.
+"""Replies to many requests over one connection, each known by its number and matched by a dictionary of futures.
 
-Both backends use it. No task per request, no timer per request: a future, an entry of the wheel, a dictionary entry.
+All backends use it. No task per request, no timer per request: a future, an entry of the wheel, a dictionary entry.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 
 from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, Overloaded, Unavailable
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.transport import Farewell
 
 WAITING_MAX = 65_536
-"""Requests of one process that may wait for replies at once."""
+"""Requests that may wait for replies over one connection at once."""
 
-Publish = Callable[[str, bytes, str], Awaitable[None]]
-"""Sends subject, payload, reply subject."""
+Send = Callable[[str, bytes, int], None]
+"""Hands subject, payload and number to the connection; 0 wants no reply. Raises as `CallTransport.publish`."""
+
+Room = Callable[[], "asyncio.Future[None] | None"]
+"""None if the connection keeps up with what it is given; else what is done when it may be asked again."""
+
+
+def _always() -> None:
+    return None
 
 
 class Replies:
     """The requests of one connection that wait.
 
-    Invariant: a request is in `_waiting` exactly as long as its task is in `ask`.
+    Invariants: a request is in `_waiting` exactly as long as its task is in `ask`; numbers are sent in their order.
+
+    Attributes:
+        prefix: what the reply subjects of this connection begin with, the dot included.
     """
 
-    def __init__(self, prefix: str, publish: Publish, deadlines: Deadlines) -> None:
-        self._prefix = prefix + "."
-        self._publish = publish
+    def __init__(self, prefix: str, send: Send, deadlines: Deadlines, room: Room = _always) -> None:
+        self.prefix = prefix
+        self._send = send
+        self._room = room
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._waiting: dict[str, asyncio.Future[bytes | CallError]] = {}
+        self._waiting: dict[int, asyncio.Future[bytes | CallError]] = {}
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def asked(self) -> int:
+        """Requests that there have been."""
+        return self._number
+
     async def ask(self, subject: str, payload: bytes, timeout_s: float, farewell: Farewell | None) -> bytes:
         """See `CallTransport.request`."""
+        waiting = self._waiting
         if self._closed:
             raise Unavailable("the connection is closed")
-        if len(self._waiting) >= WAITING_MAX:
+        if len(waiting) >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} calls of this process wait for replies already")
-        self._number += 1
-        reply = self._prefix + str(self._number)
-        waiting = self._waiting
         future: asyncio.Future[bytes | CallError] = self._loop.create_future()
-        waiting[reply] = future
         # Outcomes are results, not exceptions, of the future: an exception that nobody fetches any more (its task was
         # cancelled in the same turn of the loop) would be reported as lost.
-        deadline = self._deadlines.add(timeout_s, lambda: self.deliver(reply, _no_answer(timeout_s)))
+        deadline = self._deadlines.add(timeout_s, lambda: _settle(future, no_answer(timeout_s)))
+        self._number = number = self._number + 1
+        waiting[number] = future
+        sent = False
         try:
-            await self._publish(subject, payload, reply)
+            while not future.done() and (room := self._room()) is not None:
+                await asyncio.wait((room, future), return_when=asyncio.FIRST_COMPLETED)
+                # Others may have been sent meanwhile.
+                del waiting[number]
+                self._number = number = self._number + 1
+                waiting[number] = future
+            if not future.done():
+                self._send(subject, payload, number)
+                sent = True
             answer = await future
         except asyncio.CancelledError:
-            if farewell is not None:
-                await self._publish(subject, farewell(reply), "")
+            if sent and farewell is not None:
+                with suppress(CallError):  # who cannot be told will notice by the deadline
+                    self._send(subject, farewell(f"{self.prefix}{number}"), 0)
             raise
         finally:
-            waiting.pop(reply, None)
+            waiting.pop(number, None)
             self._deadlines.discard(deadline)
         if isinstance(answer, CallError):
             raise answer
         return answer
 
-    def deliver(self, reply: str, answer: bytes | CallError) -> None:
-        """Ends the waiting of the request that had this reply subject; ignores a late or second answer."""
-        future = self._waiting.get(reply)
+    def deliver(self, number: int, answer: bytes | CallError) -> None:
+        """Ends the waiting of the request of this number; ignores a late or second answer."""
+        future = self._waiting.get(number)
         if future is not None and not future.done():
             future.set_result(answer)
 
-    def close(self) -> None:
+    def refuse_after(self, number: int, reason: str) -> None:
+        """Ends the waiting of those sent after this one: they did not begin."""
+        for later in tuple(self._waiting):
+            if later > number:
+                self.deliver(later, Unavailable(reason))
+
+    def close(self, reason: str = "the connection was closed while the call was under way") -> None:
+        """Takes no more; those that wait may have begun."""
         self._closed = True
-        for reply in tuple(self._waiting):
-            self.deliver(reply, CallCancelled("the connection was closed while the call was under way"))
+        for number in tuple(self._waiting):
+            self.deliver(number, CallCancelled(reason))
 
 
-def _no_answer(timeout_s: float) -> DeadlineExceeded:
+def _settle(future: asyncio.Future[bytes | CallError], outcome: CallError) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def no_answer(timeout_s: float) -> DeadlineExceeded:
+    """The error for that."""
     return DeadlineExceeded(f"no answer within {timeout_s:.3g} s")

@@ -67,9 +67,9 @@ class MemoryCallTransport:
 
     def __init__(self, bus: MemoryBus, deadlines: Deadlines) -> None:
         self._bus = bus
-        self._inbox = f"_INBOX.{next(bus.numbers)}"
-        self._replies = Replies(self._inbox, self._send, deadlines)
-        bus.listen(self._inbox + ".*", lambda subject, answer, _: self._replies.deliver(subject, answer))
+        self._prefix = f"_INBOX.{next(bus.numbers)}."
+        self._replies = Replies(self._prefix, self._send, deadlines)
+        bus.listen(self._prefix + "*", self._answered)
 
     async def request(self, subject: str, payload: bytes, timeout_s: float, farewell: Farewell | None = None) -> bytes:
         if self._bus.listener(subject) is None:
@@ -89,7 +89,10 @@ class MemoryCallTransport:
 
     async def close(self) -> None:
         self._replies.close()
-        self._bus.silence(self._inbox + ".*")
+        self._bus.silence(self._prefix + "*")
 
-    async def _send(self, subject: str, payload: bytes, reply: str) -> None:
-        self._bus.send(subject, payload, reply)
+    def _send(self, subject: str, payload: bytes, number: int) -> None:
+        self._bus.send(subject, payload, f"{self._prefix}{number}" if number else "")
+
+    def _answered(self, subject: str, answer: bytes, _: str) -> None:
+        self._replies.deliver(int(subject[len(self._prefix) :]), answer)

@@ -24,11 +24,11 @@ class NatsCallTransport:
 
     def __init__(self, connection: NatsConnection, inbox: str, deadlines: Deadlines) -> None:
         self._connection = connection
-        self._inbox = inbox
-        self._replies = Replies(inbox, connection.publish, deadlines)
+        self._prefix = f"{inbox}."
+        self._replies = Replies(self._prefix, self._send, deadlines, connection.room)
 
     async def open(self) -> None:
-        await self._connection.subscribe(f"{self._inbox}.*", self._answered)
+        await self._connection.subscribe(f"{self._prefix}*", self._answered)
 
     async def request(self, subject: str, payload: bytes, timeout_s: float, farewell: Farewell | None = None) -> bytes:
         return await self._replies.ask(subject, payload, timeout_s, farewell)
@@ -54,11 +54,18 @@ class NatsCallTransport:
     async def close(self) -> None:
         self._replies.close()
 
+    def _send(self, subject: str, payload: bytes, number: int) -> None:
+        self._connection.send(subject, payload, f"{self._prefix}{number}" if number else "")
+
     def _answered(self, subject: bytes, reply: bytes, payload: bytes, status: bytes) -> None:
+        try:
+            number = int(subject[len(self._prefix) :])
+        except ValueError:
+            return  # somebody else's invention: ours end in a number
         if status == _NO_RESPONDERS:
-            self._replies.deliver(subject.decode(), Unavailable("nobody listens on the agent's subject any more"))
+            self._replies.deliver(number, Unavailable("nobody listens on the agent's subject any more"))
         else:
-            self._replies.deliver(subject.decode(), payload)
+            self._replies.deliver(number, payload)
 
 
 @asynccontextmanager

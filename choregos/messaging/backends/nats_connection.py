@@ -40,23 +40,29 @@ class NatsConnection:
         self._sid = 0
         self._subscriptions: dict[bytes, tuple[bytes, OnMessage]] = {}
 
-    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
-        """Hands a message to the socket; waits only while that is full.
+    def send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Hands a message to the socket; who sends much asks for `room` first.
 
         Raises:
             Unavailable: there is no connection; nothing was sent.
             PayloadTooLarge: the server takes no such message.
         """
         link = self._connected()
-        if link.is_full:
-            await link.writable()
-            link = self._connected()
         size = len(payload)
         if size > link.payload_bytes_max:
             raise PayloadTooLarge(f"{size:,} bytes are more than the bus takes: {link.payload_bytes_max:,}")
-        link.write(
+        link.outflow.write(
             b"PUB %b %d\r\n%b\r\n" % (f"{subject} {reply}".encode() if reply else subject.encode(), size, payload)
         )
+
+    def room(self) -> asyncio.Future[None] | None:
+        """See `Outflow.room`; raises `Unavailable`."""
+        return self._connected().outflow.room()
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """As `send`, but waits while the socket is full."""
+        await self._connected().outflow.wait_for_room()
+        self.send(subject, payload)
 
     async def subscribe(self, subject: str, on_message: OnMessage) -> Callable[[], None]:
         """Delivers messages from when this returns; the result ends that (`flush` to be sure the server knows).
@@ -72,9 +78,9 @@ class NatsConnection:
 
         def unsubscribe() -> None:
             if self._subscriptions.pop(sid, None) is not None and self._link is not None:
-                self._link.write(b"UNSUB %b\r\n" % sid)
+                self._link.outflow.write(b"UNSUB %b\r\n" % sid)
 
-        link.write(b"SUB %b %b\r\n" % (subject.encode(), sid))
+        link.outflow.write(b"SUB %b %b\r\n" % (subject.encode(), sid))
         try:
             await link.flush()
         except BaseException:
@@ -134,7 +140,7 @@ class NatsConnection:
             await asyncio.get_running_loop().create_connection(lambda: link, server.hostname, server.port or 4222)
             await link.greeted
             for sid, (subject, _) in self._subscriptions.items():
-                link.write(b"SUB %b %b\r\n" % (subject, sid))
+                link.outflow.write(b"SUB %b %b\r\n" % (subject, sid))
             await link.flush()
         except BaseException:
             link.close()

@@ -6,20 +6,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import cast
 
 import msgspec
 
 from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.errors import Denied, Permanent, Temporary, Unavailable
 from choregos.messaging.backends.nats_parser import OnMessage, Parser, ProtocolError
+from choregos.messaging.backends.outflow import Outflow
 
 PING_PERIOD_S = 15.0
 """After two unanswered pings the connection counts as lost, so a silent network is noticed within 45 s."""
 
 UNANSWERED_MAX = 2
-BUFFER_BYTES_MAX = 1_048_576
-"""Unsent bytes above which publishers wait."""
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +34,7 @@ class NatsLink(asyncio.Protocol):
 
     Attributes:
         greeted: done when the server has accepted user and password.
+        outflow: for what is sent.
         ended: set when the connection is over.
         payload_bytes_max: largest message the server takes.
         refusals: texts of the permission errors that nobody has looked at yet; the last few.
@@ -46,6 +45,7 @@ class NatsLink(asyncio.Protocol):
         self._address = address
         self._name = name
         self.greeted: asyncio.Future[None] = self._loop.create_future()
+        self.outflow = Outflow()
         self.ended = asyncio.Event()
         self.payload_bytes_max = 0
         self.refusals: deque[str] = deque(maxlen=16)
@@ -53,28 +53,6 @@ class NatsLink(asyncio.Protocol):
         # Answered in order; None is our own heartbeat's.
         self._pings: deque[asyncio.Future[None] | None] = deque()
         self._beat_timer: asyncio.TimerHandle | None = None
-        # What was written in this turn of the loop after the first: one system call for all of it.
-        self._unsent: list[bytes] = []
-        self._writing = False
-        self._writable: asyncio.Future[None] | None = None
-
-    def write(self, command: bytes) -> None:
-        """Sends at once what comes alone, and together what comes in one turn of the event loop."""
-        if self._writing:
-            self._unsent.append(command)
-        else:
-            self._writing = True
-            self._loop.call_soon(self._write_unsent)
-            self._transport.write(command)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a publisher should wait for `writable` first."""
-        return self._writable is not None
-
-    async def writable(self) -> None:
-        while self._writable is not None:
-            await asyncio.shield(self._writable)
 
     async def flush(self) -> None:
         """Returns when the server has seen all that was written before.
@@ -86,20 +64,18 @@ class NatsLink(asyncio.Protocol):
             raise Unavailable("the connection to nats-server is lost")
         pong: asyncio.Future[None] = self._loop.create_future()
         self._pings.append(pong)
-        self.write(b"PING\r\n")
+        self.outflow.write(b"PING\r\n")
         await pong
 
     def close(self) -> None:
         if hasattr(self, "_transport"):
-            self._write_unsent()
+            self.outflow.flush()
             self._transport.close()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not subclasses of asyncio's, so this cannot be asserted.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=BUFFER_BYTES_MAX)
+        self._transport = self.outflow.begin(transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -109,16 +85,13 @@ class NatsLink(asyncio.Protocol):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
+        self.outflow.pause()
 
     def resume_writing(self) -> None:
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        self.outflow.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.resume_writing()
-        self._unsent.clear()
+        self.outflow.end()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         if not self.greeted.done():
@@ -133,7 +106,7 @@ class NatsLink(asyncio.Protocol):
 
     def _line(self, verb: bytes, rest: bytes) -> None:
         if verb == b"PING":
-            self.write(b"PONG\r\n")
+            self.outflow.write(b"PONG\r\n")
         elif verb == b"PONG":
             self._pong()
         elif verb == b"INFO":
@@ -159,7 +132,7 @@ class NatsLink(asyncio.Protocol):
         if self._address.user:
             options |= {"user": self._address.user, "pass": self._address.password}
         self._pings.append(self.greeted)
-        self.write(b"CONNECT %b\r\nPING\r\n" % msgspec.json.encode(options))
+        self.outflow.write(b"CONNECT %b\r\nPING\r\n" % msgspec.json.encode(options))
         self._beat_timer = self._loop.call_later(PING_PERIOD_S, self._beat)
 
     def _pong(self) -> None:
@@ -190,11 +163,5 @@ class NatsLink(asyncio.Protocol):
             self._transport.abort()
             return
         self._pings.append(None)
-        self.write(b"PING\r\n")
+        self.outflow.write(b"PING\r\n")
         self._beat_timer = self._loop.call_later(PING_PERIOD_S, self._beat)
-
-    def _write_unsent(self) -> None:
-        self._writing = False
-        if self._unsent:
-            unsent, self._unsent = self._unsent, []
-            self._transport.write(b"".join(unsent))
