@@ -178,24 +178,20 @@ def _source(context: ApiContext, kind: Kind) -> AnySource | None:
 def _handler(call: ApiRequest, method: str) -> Handler:
     """What serves the request. Raises: Refusal 404 for an unknown subresource, 405 for a verb that is not served."""
     target, kind = call.target, call.kind
-    handlers = _HANDLERS[kind.plane]
     subresource = target.subresource
-    served = {"": True, "status": kind.has_status, "scale": kind.scale is not None}.get(
-        subresource, any(name == subresource for name, _ in handlers)
-    )
-    if not served:
+    if subresource and subresource not in kind.subresource_names:
         raise unknown_path()
     verb = paths.verb(method, target, watch=is_watch(call.query))
-    handler = handlers.get((subresource, verb))
+    handler = _HANDLERS[kind.plane].get((subresource, verb))
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
         raise method_not_allowed()
     return handler
 
 
 def _addressed(target: Target, verb: str) -> bool:
-    """A POST goes to a collection; what changes one object names it."""
+    """A POST goes to a collection, or to a subresource of one object; what changes one object names it."""
     if verb == "create":
-        return not target.name
+        return bool(target.name) is bool(target.subresource)
     return verb in ("list", "watch", "deletecollection") or bool(target.name)
 
 

@@ -57,6 +57,20 @@ class ScalePaths:
 
 
 @dataclass(frozen=True, slots=True)
+class Subresource:
+    """What is served below one object besides `status` and `scale`.
+
+    Attributes:
+        response: (group, version, kind) of what is answered, and for most of what is sent.
+        verbs: those that authorization knows.
+    """
+
+    name: str
+    response: tuple[str, str, str]
+    verbs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One served kind.
 
@@ -72,6 +86,8 @@ class Kind:
         rules: what no single field can tell: given the object as it came (its fields may be of any type), every fault.
         advice: given the validated object, warnings for the person who applied it.
         immutable: dotted paths that no update may change.
+        changes: given the stored and the validated object of an update, every fault of the change.
+        subresources: served by handlers of their own.
     """
 
     group: str
@@ -94,6 +110,14 @@ class Kind:
     rules: Callable[[ReadOnlyObject], Iterable[FieldError]] | None = None
     advice: Callable[[ReadOnlyObject], Iterable[str]] | None = None
     immutable: tuple[str, ...] = ()
+    changes: Callable[[ReadOnlyObject, ReadOnlyObject], Iterable[FieldError]] | None = None
+    subresources: tuple[Subresource, ...] = ()
+
+    @property
+    def subresource_names(self) -> frozenset[str]:
+        """Everything that is served below one object."""
+        usual = (("status", self.has_status), ("scale", self.scale is not None))
+        return frozenset((*(name for name, served in usual if served), *(each.name for each in self.subresources)))
 
     @property
     def api_version(self) -> str:

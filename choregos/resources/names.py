@@ -17,6 +17,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ENVIRONMENT = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
 
 
@@ -35,6 +36,15 @@ def subdomain_fault(name: str) -> str:
         return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
     if not _DNS_SUBDOMAIN.fullmatch(name):
         return f"{name!r} must be lower-case letters, digits, '-' and '.', and begin and end with a letter or digit"
+    return ""
+
+
+def path_segment_fault(name: str) -> str:
+    """Names of roles and their bindings, which may be anything that is one step of a path: `system:discovery`."""
+    if len(name) > SUBDOMAIN_LENGTH_MAX:
+        return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
+    if not name or name in {".", ".."} or "/" in name or "%" in name or not name.isprintable():
+        return f"{name!r} must not be empty, '.' or '..', and not hold '/', '%' or what cannot be printed"
     return ""
 
 
@@ -65,6 +75,15 @@ def environment_fault(name: str) -> str:
     """Names of environment variables."""
     if not _ENVIRONMENT.fullmatch(name):
         return f"{name!r} must be letters, digits, '_', '-' and '.', and not begin with a digit"
+    return ""
+
+
+def key_fault(name: str) -> str:
+    """Keys of a ConfigMap or Secret: `config.json`, which can be the name of a file."""
+    if len(name) > SUBDOMAIN_LENGTH_MAX:
+        return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
+    if not _KEY.fullmatch(name) or name == "." or name.startswith(".."):
+        return f"{name!r} must be letters, digits, '-', '_' and '.', and not be '.' or begin with '..'"
     return ""
 
 

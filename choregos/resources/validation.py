@@ -61,6 +61,8 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
         faults.extend(kind.rules(candidate))
     if previous is not None and dump is not None:
         faults.extend(_immutable_faults(kind, previous, dump))
+        if kind.changes is not None:
+            faults.extend(kind.changes(previous, dump))
     if faults or dump is None:
         # A field that is missing is often there, misspelt.
         faults.extend(FieldError(path, "unknown field") for path in unknown)

@@ -9,9 +9,6 @@ from choregos.resources.registry import SERVED, GroupVersion
 
 Document = dict[str, Any]
 
-AGENT_LOG = "log"
-"""Subresource of agents: their log as text."""
-
 
 def group_versions() -> list[GroupVersion]:
     """Every (group, version) that is served, aliases included, the core group first."""
@@ -72,8 +69,7 @@ def _subresources(kind: Kind, group: str, version: str) -> list[tuple[str, tuple
         found.append(("status", (group, version, kind.kind), ("get", "patch", "update")))
     if kind.scale is not None:
         found.append(("scale", ("autoscaling", "v1", "Scale"), ("get", "patch", "update")))
-    if kind.plane == "instance":
-        found.append((AGENT_LOG, (group, version, kind.kind), ("get",)))
+    found.extend((each.name, each.response, each.verbs) for each in kind.subresources)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from choregos.resources.columns import AGE, NAME, joined, path
-from choregos.resources.kind import Column, Kind, ReadOnlyObject
+from choregos.resources.kind import Column, Kind, ReadOnlyObject, Subresource
 from choregos.resources.kinds.parts import Condition, Count, Part, Resource, Time
 from choregos.resources.kinds.template import Resources, Runtime
 from choregos.resources.meta import GROUP
@@ -111,4 +111,5 @@ AGENT = Kind(
         Column("Capabilities", joined("spec", "capabilities"), wide=True, description="What it can do."),
         Column("Template", path("spec", "templateDigest"), wide=True, description="Digest of its template."),
     ),
+    subresources=(Subresource("log", (GROUP, "v1", "Agent"), ("get",)),),
 )
