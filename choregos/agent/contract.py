@@ -7,6 +7,7 @@ late word about an old binding can be told from news.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -93,6 +94,8 @@ class HostSettings:
         drain_s: leaving the host gives agents this long to finish; then their workers are killed.
         restart: delays between starts of an agent that fails, and of workers that cannot start.
         log_bytes_per_agent, log_bytes: bounds of the logs held in memory; the oldest lines go first.
+        sockets: a directory of this host alone, made and removed by it, where its workers meet for calls; None: they
+            call over the bus.
     """
 
     node: str
@@ -110,3 +113,4 @@ class HostSettings:
     restart: Backoff = RESTART
     log_bytes_per_agent: int = 64 * 1024
     log_bytes: int = 32 * 1024 * 1024
+    sockets: Path | None = None

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -27,6 +28,8 @@ from choregos.agent.process import LEAVING_MARGIN_S, Ending, Patience, WorkerPro
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
+from choregos.messaging import neighbourhood
+from choregos.wire.subjects import call_subject
 from choregos.wire.worker import FRAME_BYTES_MAX, Configure, Outcome, Start, StartAgent, Started, Stop, Template, ToNode
 
 _FRAME_AGENTS_MAX = 500
@@ -198,6 +201,7 @@ class Pool:
         self._runs: set[asyncio.Task[None]] = set()
         self._workers: dict[str, Worker] = {}  # by host
         self._sharing: dict[Key, list[Worker]] = {}
+        self._sockets: Path | None = None
         self._patience = Patience(
             block_timeout_s=listener.block_timeout_s,
             block_grace_s=settings.block_grace_s,
@@ -206,6 +210,13 @@ class Pool:
         )
 
     def open(self) -> None:
+        sockets = self._settings.sockets
+        if sockets is not None and neighbourhood.SUPPORTED:
+            try:
+                neighbourhood.prepare(sockets)
+                self._sockets = sockets
+            except OSError as error:
+                log.warning("calls between workers go over the bus: %s", error)
         self._tasks.start(self._keep_alive(), "worker signs of life")
 
     def __len__(self) -> int:
@@ -236,6 +247,8 @@ class Pool:
         if self._runs:
             await asyncio.wait(tuple(self._runs), timeout=grace_s + _CLOSE_MARGIN_S)
         await self._tasks.close()
+        if self._sockets is not None:
+            neighbourhood.discard(self._sockets)
 
     def _spawn(self, key: Key, *, dedicated: bool) -> Worker:
         settings = self._settings
@@ -249,6 +262,7 @@ class Pool:
             password=settings.password,
             max_in_flight=settings.max_in_flight,
             dedicated=dedicated,
+            sockets=str(self._sockets or ""),
         )
         worker = Worker(configure, key, self._patience, self._listener)
         self._workers[worker.host] = worker
@@ -266,6 +280,9 @@ class Pool:
             log.exception("worker %s", worker.host)
             ending = Ending(f"its node failed: {error}", greeted=False)
         del self._workers[worker.host]
+        if self._sockets is not None:
+            # One that was killed has left it there.
+            neighbourhood.forget(self._sockets, call_subject(self._settings.region, worker.namespace, worker.host))
         sharing = self._sharing.get(worker.key, [])
         if worker in sharing:
             sharing.remove(worker)

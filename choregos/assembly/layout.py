@@ -71,6 +71,11 @@ class DataDirectory:
         return self.logs / f"{name}.log"
 
     @property
+    def sockets(self) -> Path:
+        """Where the node's workers meet for calls; there while it runs."""
+        return self.root / "sockets"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
 

@@ -86,6 +86,7 @@ async def _open_host(
         user=worker.user,
         password=worker.password,
         workers=config.workers,
+        sockets=directory.sockets,
     )
     host = AgentHost(
         settings,

@@ -19,6 +19,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag=1):
         servers, user, password: of nats-server, with a worker's permissions.
         max_in_flight: calls served at once per agent before `Overloaded` is answered.
         dedicated: it will have one agent only, whose `env` it may put into its process environment.
+        sockets: the directory where the workers of its node meet for calls; empty: they call over the bus.
     """
 
     host: str
@@ -30,6 +31,7 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     password: str
     max_in_flight: int = 1000
     dedicated: bool = False
+    sockets: str = ""
 
 
 class Template(msgspec.Struct, frozen=True, array_like=True, gc=False):

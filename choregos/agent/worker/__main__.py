@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import uvloop
 
@@ -36,9 +37,11 @@ from choregos.foundation.tether import die_with_parent
 from choregos.mesh.caller import Caller, LocalAgents
 from choregos.mesh.routes import Target
 from choregos.messaging.backends.nats import open_nats_transport
+from choregos.messaging.backends.neighbours import open_neighbour_transport
 from choregos.messaging.calls import CallServer
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.invocation import Invoker
+from choregos.messaging.transport import CallTransport
 from choregos.wire.subjects import call_subject
 from choregos.wire.worker import (
     Configure,
@@ -114,7 +117,11 @@ class WorkerMain:
     async def _open(self, configure: Configure, stack: AsyncExitStack) -> None:
         address = BusAddress(configure.servers, configure.user, configure.password)
         deadlines = Deadlines()
-        transport = await stack.enter_async_context(open_nats_transport(address, f"worker {configure.host}", deadlines))
+        bus = await stack.enter_async_context(open_nats_transport(address, f"worker {configure.host}", deadlines))
+        transport: CallTransport = bus
+        if configure.sockets:
+            neighbours = open_neighbour_transport(bus, Path(configure.sockets), deadlines)
+            transport = await stack.enter_async_context(neighbours)
         self._invoker = Invoker(deadlines, configure.max_in_flight)
         self._caller = Caller(
             transport,
