@@ -103,6 +103,10 @@ class Directory(ReadModel[InstanceChange]):
         """The agents whose labels `wanted` accepts, in no order; it is asked once per set and template."""
         return self._all(self._index.with_labels(namespace, wanted))
 
+    def strays(self) -> Sequence[Key]:
+        """Names that a status is here for and no agent record: somebody should have them removed from the log."""
+        return [key for key, _ in self._waiting_statuses.sequences() if key not in self._instances]
+
     @property
     def templates(self) -> Mapping[tuple[str, str], Template]:
         """By (namespace, digest)."""

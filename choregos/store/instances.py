@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import msgspec
 
@@ -138,6 +138,25 @@ class InstanceWriter:
         for part in _batches(writes, BATCH_WRITES_MAX):
             self._stored(await self._log.append_batch(part))
 
+    async def remove_stray_status(self, namespace: str, name: str, fence: Fence) -> bool:
+        """Removes a status that speaks of no agent; False if it is gone already, or one exists.
+
+        A node's last word may come after its agent's tombstone, and nobody would ever overwrite it. A status is
+        written after the record of its agent. So if the status is read first, and then there is no record, the agent
+        it speaks of is gone, and can never come again. One written meanwhile is another, and stays.
+
+        Raises:
+            Conflict: it was overwritten meanwhile.
+            Deposed: the fence is over.
+        """
+        subject = subjects.status_subject(self._region, namespace, name)
+        status = await self._log.last(subject)
+        if not _exists(status) or _exists(await self._log.last(subjects.agent_subject(self._region, namespace, name))):
+            return False
+        write = Write(subject, b"", expected=status.sequence, tombstone=True, ttl_s=TOMBSTONE_TTL_S)
+        self._stored([await self._log.append(write, fence=fence)])
+        return True
+
     async def request_deletion(self, namespace: str, name: str, deletion: DeletionRecord) -> None:
         """Asks the region's leader to delete one agent; a request that it has not acted on for an hour is void."""
         subject = subjects.deletion_subject(self._region, namespace, name)
@@ -169,7 +188,7 @@ class InstanceWriter:
         self.revision = max(self.revision, sequences[-1])
 
 
-def _exists(record: Record | None) -> bool:
+def _exists(record: Record | None) -> TypeGuard[Record]:
     return record is not None and not record.tombstone
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from control_world import REGION, SimNode, World, cluster, controllers, memory_world, opened
 
-from choregos.assembly.logs import open_logs
+from choregos.assembly.logs import open_logs, provision
 from choregos.foundation.bus import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary
@@ -187,6 +187,7 @@ async def test_the_outcome_is_the_same_whichever_write_goes_unanswered(stored: b
 async def test_the_outcome_is_the_same_on_jetstream(own_nats_server: NatsServer) -> None:
     _, outcome = await undisturbed()
     async with connect(own_nats_server.address, "control") as bus, open_logs(bus, REGION) as logs:
+        await provision(logs, REGION)
         for fatal in (9, 16, 23, 30, 37):
             for log in (logs.resources, logs.agents, logs.events):
                 await bus.client.jetstream().purge_stream(log.stream)

@@ -81,6 +81,17 @@ class FencedAgents:
                     log.info("template %s of %s stays for now: %s", template.digest, template.namespace, error)
             await self._seen()
 
+    async def remove_stray_statuses(self) -> None:
+        """Removes statuses that came after their agents' end. Costs nothing where there are none."""
+        for namespace, name in self.directory.strays():
+            try:
+                await self._writer.remove_stray_status(namespace, name, self._fence)
+            except Deposed:
+                raise
+            except Conflict:
+                continue  # something is written about an agent of that name; the next sweep looks again
+        await self._seen()
+
     async def create(self, author: Key, agents: Sequence[AgentWrite]) -> int:
         """Creates agents where none of their names exist; returns how many it made."""
         for namespace, name, record in agents:

@@ -17,7 +17,7 @@ from choregos.control.objects import NODES, SETS, FencedObjects
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.binding import HOMELESS, BindingReconciler
 from choregos.control.region.census import Census
-from choregos.control.region.garbage import TemplateGarbage
+from choregos.control.region.garbage import RegionGarbage
 from choregos.control.region.members import SetMembers
 from choregos.control.region.needs import NeedsBook
 from choregos.control.region.nodes import SCAN, NodeReconciler
@@ -118,7 +118,7 @@ class RegionTerm(Term):
         )
         self._bindings = self._controller(BindingReconciler(agents, placer, roster, events, clock))
         self._nodes = self._controller(NodeReconciler(objects, roster, self._leases, events, clock), SCAN)
-        self._templates = self._controller(TemplateGarbage(objects, agents))
+        self._garbage = self._controller(RegionGarbage(objects, agents))
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self._leases)
@@ -126,7 +126,7 @@ class RegionTerm(Term):
             self._census.observe(instance)
         stack.callback(self._stores.directory.on_change(self._agents_changed))
         stack.callback(self._stores.resources.on_change(self._objects_changed))
-        for controller in (self._nodes, self._sets, self._bindings, self._templates):
+        for controller in (self._nodes, self._sets, self._bindings, self._garbage):
             await stack.enter_async_context(controller)
 
     def _wake_bindings(self) -> None:

@@ -1,6 +1,7 @@
-"""Removes agent templates that nothing refers to any more.
+"""Removes what nothing refers to any more: agent templates, and statuses of agents that are gone.
 
-Invariant: a template stays as long as an agent has it or a set declares it.
+Invariants: a template stays as long as an agent has it or a set declares it; a status, as long as there is an agent
+of its name. Agents without a set are `sets`' to drain.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from choregos.control.objects import SETS, FencedObjects
 from choregos.control.region.agents import FencedAgents
 from choregos.resources.templates import digest
 
-TEMPLATES = Key("", "templates")
-"""The only key of this reconciler: it sweeps."""
+SWEEP = Key("", "sweep")
+"""The only key of this reconciler."""
 
 
-class TemplateGarbage:
+class RegionGarbage:
     """Runs at each scan of its controller."""
 
-    name = "templates"
+    name = "region garbage"
 
     def __init__(self, objects: FencedObjects, agents: FencedAgents) -> None:
         self._objects = objects
         self._agents = agents
 
     def keys(self) -> Iterable[Key]:
-        return (TEMPLATES,)
+        return (SWEEP,)
 
     async def reconcile(self, key: Key) -> Result:
         await self._agents.remove_templates(self._used)
+        await self._agents.remove_stray_statuses()
         return DONE
 
     def _used(self) -> set[tuple[str, str]]:
