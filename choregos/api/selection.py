@@ -14,7 +14,6 @@ from choregos.resources.selectors import (
     FieldRequirement,
     FieldSelector,
     LabelSelector,
-    field_text,
     parse_field_selector,
     parse_label_selector,
 )
@@ -63,7 +62,6 @@ def _question(source: AnySource, labels: LabelSelector, fields: FieldSelector) -
             return False
         if not others:
             return True
-        document = source.document(item)
-        return others.matches_fields(lambda path: field_text(document, path))
+        return others.matches_fields(lambda path: source.field(item, path))
 
     return matches

@@ -18,20 +18,22 @@ from starlette.types import Receive, Scope, Send
 from choregos.api import authentication
 from choregos.api.authentication import Attributes
 from choregos.api.context import ApiContext
-from choregos.api.handlers import agents, calls, reading, subresources, watching, writing
+from choregos.api.handlers import agents, calls, nodes, pods, reading, subresources, watching, writing
 from choregos.api.handlers.documents import Documents
 from choregos.api.open_streams import OpenStreams
-from choregos.api.projections import AgentSource
+from choregos.api.projections.agents import agent
+from choregos.api.projections.pods import FIELDS, pod
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import paths, status
 from choregos.api.rules.metadata import Stamp, prepare_create
 from choregos.api.rules.options import is_watch
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
-from choregos.api.sources import AnySource, StoredSource
+from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
 from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
 from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
+from choregos.resources.kinds.agentnode import AGENTNODE
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +55,23 @@ _STORED: dict[tuple[str, str], Handler] = {
     ("scale", "update"): subresources.update_scale,
     ("scale", "patch"): subresources.patch_scale,
 }
+_READ: dict[tuple[str, str], Handler] = {
+    ("", "get"): reading.get,
+    ("", "list"): reading.list_,
+    ("", "watch"): watching.watch,
+}
+_INSTANCE: dict[tuple[str, str], Handler] = {
+    **_READ,
+    ("", "delete"): agents.delete,
+    ("", "deletecollection"): agents.delete_collection,
+    ("log", "get"): agents.log,
+}
 _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "declarative": _STORED,
     "event": _STORED,
-    "instance": {
-        ("", "get"): reading.get,
-        ("", "list"): reading.list_,
-        ("", "watch"): watching.watch,
-        ("", "delete"): agents.delete,
-        ("", "deletecollection"): agents.delete_collection,
-        ("log", "get"): agents.log,
-    },
+    "instance": _INSTANCE,
+    "pod": {**_INSTANCE, ("eviction", "create"): pods.evict},
+    "node": {**_READ, ("", "update"): nodes.update, ("", "patch"): nodes.patch_},
     "virtual": {("", "create"): calls.create},
 }
 """By the kind's plane: what serves a subresource (empty: the object itself) and verb."""
@@ -75,7 +83,9 @@ class ApiServer:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._sources = {
-            kind.plural: source for kind in registry.KINDS if (source := _source(context, kind)) is not None
+            (kind.group, kind.plural): source
+            for kind in registry.KINDS
+            if (source := _source(context, kind)) is not None
         }
         self._streams = OpenStreams()
         self._documents = Documents(_product_version())
@@ -141,7 +151,7 @@ class ApiServer:
             user=user,
             target=target,
             kind=kind,
-            source=self._sources.get(kind.plural),
+            source=self._sources.get((kind.group, kind.plural)),
             streams=self._streams,
             name=target.name,
         )
@@ -171,7 +181,11 @@ def _source(context: ApiContext, kind: Kind) -> AnySource | None:
         case "event":
             return StoredSource(context.events, kind)
         case "instance":
-            return AgentSource(context.directory, kind)
+            return InstanceSource(context.directory, Projection(agent))
+        case "pod":
+            return InstanceSource(context.directory, Projection(pod, FIELDS))
+        case "node":
+            return NodeSource(context.resources, AGENTNODE)
     return None
 
 
@@ -184,7 +198,7 @@ def _handler(call: ApiRequest, method: str) -> Handler:
     verb = paths.verb(method, target, watch=is_watch(call.query))
     handler = _HANDLERS[kind.plane].get((subresource, verb))
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
-        raise method_not_allowed()
+        raise method_not_allowed(kind.instead)
     return handler
 
 

@@ -6,12 +6,17 @@ watch that shows a few of ten thousand agents makes objects of those few only. I
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
+from choregos.api.projections.nodes import node
 from choregos.api.rules.pages import Key, Snapshot, Snapshots
 from choregos.resources.kind import Kind, Object
+from choregos.resources.selectors import field_text
+from choregos.store.directory import Directory
+from choregos.store.instance import Instance, InstanceChange
 from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import Watch
 
@@ -38,9 +43,6 @@ class Source(Protocol[T]):
     """Reads of one kind. `get` raises `NotFound`, `watch` raises `Expired`, `wait_for` raises `Temporary`."""
 
     @property
-    def kind(self) -> Kind: ...
-
-    @property
     def revision(self) -> int: ...
 
     async def wait_for(self, revision: int, timeout_s: float) -> None: ...
@@ -60,6 +62,10 @@ class Source(Protocol[T]):
     def labels(self, item: T) -> Mapping[str, str]: ...
 
     def name(self, item: T) -> str: ...
+
+    def field(self, item: T, path: str) -> str:
+        """What field selectors compare; `field_text` of the document."""
+        ...
 
     def watch(self, namespace: str, since: int) -> Watch[Any]:
         """The store's own changes; `event` translates one."""
@@ -109,11 +115,85 @@ class StoredSource:
         name: str = item["metadata"]["name"]
         return name
 
+    def field(self, item: Object, path: str) -> str:
+        return field_text(self.document(item), path)
+
     def watch(self, namespace: str, since: int) -> Watch[Change]:
         return self.store.watch(self.kind.plural, namespace, since=since)
 
     def event(self, change: Change) -> Event[Object]:
         return Event(change.type.value, change.object, change.previous, change.revision)
+
+
+class NodeSource(StoredSource):
+    """Reads of Nodes: the AgentNodes of the store, shown as core/v1.
+
+    Args:
+        kind: of the AgentNodes.
+    """
+
+    def document(self, item: Object) -> Object:
+        return node(item)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """How instances are shown.
+
+    Attributes:
+        fields: text of fields that can be had without making the document.
+    """
+
+    document: Callable[[Instance], Object]
+    fields: Mapping[str, Callable[[Instance], str]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class InstanceSource:
+    """Reads of one region's directory, shown through a projection."""
+
+    def __init__(self, directory: Directory, projection: Projection) -> None:
+        self._directory = directory
+        self._projection = projection
+        self._snapshots: Snapshots[Instance] = Snapshots()
+
+    @property
+    def revision(self) -> int:
+        return self._directory.revision
+
+    async def wait_for(self, revision: int, timeout_s: float) -> None:
+        await self._directory.wait_for(revision, timeout_s)
+
+    def get(self, namespace: str, name: str) -> Instance:
+        return self._directory.get(namespace, name)
+
+    def snapshot(self, namespace: str) -> Snapshot[Instance]:
+        return self._snapshots.at(namespace, self.revision, lambda: self._take(namespace))
+
+    def _take(self, namespace: str) -> Snapshot[Instance]:
+        instances = self._directory.list(namespace)
+        return Snapshot(self.revision, [instance.key for instance in instances], instances)
+
+    def snapshot_of(self, namespace: str, revision: int) -> Snapshot[Instance] | None:
+        return self._snapshots.held(namespace, revision)
+
+    def document(self, item: Instance) -> Object:
+        return self._projection.document(item)
+
+    def labels(self, item: Instance) -> Mapping[str, str]:
+        return item.labels
+
+    def name(self, item: Instance) -> str:
+        return item.name
+
+    def field(self, item: Instance, path: str) -> str:
+        text = self._projection.fields.get(path)
+        return text(item) if text is not None else field_text(self.document(item), path)
+
+    def watch(self, namespace: str, since: int) -> Watch[InstanceChange]:
+        return self._directory.watch(namespace, since=since)
+
+    def event(self, change: InstanceChange) -> Event[Instance]:
+        return Event(change.type.value, change.instance, change.previous, change.revision)
 
 
 def _key(item: Object) -> Key:

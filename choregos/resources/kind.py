@@ -81,11 +81,13 @@ class Kind:
         columns: of `kubectl get`, all of them, Name included.
         verbs: subset of get, list, watch, create, update, patch, delete, deletecollection.
         has_status: `/status` is a subresource, and plain writes leave `.status` alone.
-        plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory) or
-            `virtual` (create only, answered and not stored).
+        plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory);
+            or not stored: `virtual` (create only, answered at once), `pod` (made from the directory), `node` (from
+            AgentNodes), `metrics` (measured when asked).
         rules: what no single field can tell: given the object as it came (its fields may be of any type), every fault.
         advice: given the validated object, warnings for the person who applied it.
         immutable: dotted paths that no update may change.
+        instead: for who tries what is not among the verbs: what to do instead.
         changes: given the stored and the validated object of an update, every fault of the change.
         subresources: served by handlers of their own.
     """
@@ -110,8 +112,14 @@ class Kind:
     rules: Callable[[ReadOnlyObject], Iterable[FieldError]] | None = None
     advice: Callable[[ReadOnlyObject], Iterable[str]] | None = None
     immutable: tuple[str, ...] = ()
+    instead: str = ""
     changes: Callable[[ReadOnlyObject, ReadOnlyObject], Iterable[FieldError]] | None = None
     subresources: tuple[Subresource, ...] = ()
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether its objects are other kinds' objects, shown differently; only such share a plural with others."""
+        return self.plane in ("pod", "node", "metrics")
 
     @property
     def subresource_names(self) -> frozenset[str]:

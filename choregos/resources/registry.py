@@ -13,8 +13,10 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
+from choregos.resources.kinds.projected.node import NODE
+from choregos.resources.kinds.projected.pod import POD
 
-KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT)
+KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT, POD, NODE)
 
 GroupVersion = tuple[str, str]
 """(group, version); the core group is empty."""
@@ -49,5 +51,5 @@ def by_kind(api_version: str, name: str) -> Kind | None:
 
 
 def by_resource(plural: str) -> Kind | None:
-    """The kind with this plural, which is unique among all groups: it is a token of the store's subjects."""
-    return next((kind for kind in KINDS if kind.plural == plural), None)
+    """The kind with this plural, which is unique but for projected kinds: it is a token of the store's subjects."""
+    return next((kind for kind in KINDS if kind.plural == plural and not kind.is_projected), None)

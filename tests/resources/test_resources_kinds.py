@@ -16,6 +16,8 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
+from choregos.resources.kinds.projected.node import NODE
+from choregos.resources.kinds.projected.pod import POD
 from choregos.resources.schema import COMPONENTS, INT_OR_STRING, QUANTITY, openapi_schema
 
 EACH_KIND = pytest.mark.parametrize("kind", registry.KINDS, ids=lambda kind: kind.kind)
@@ -39,7 +41,7 @@ def test_what_is_not_served_is_not_found() -> None:
 def test_words_and_plurals_are_unambiguous() -> None:
     words = [word for kind in registry.KINDS for word in {kind.plural, kind.singular, *kind.short_names}]
     assert len(words) == len(set(words))
-    assert all(registry.by_resource(kind.plural) is kind for kind in registry.KINDS)
+    assert all(registry.by_resource(kind.plural) is kind for kind in registry.KINDS if not kind.is_projected)
 
 
 @EACH_KIND
@@ -187,6 +189,55 @@ def test_the_columns_of_an_event_are_those_kubectl_prints() -> None:
         "Count": 3,
         "Name": "x",
     }
+
+
+def test_the_columns_of_a_pod_are_those_kubectl_prints() -> None:
+    ended = {"exitCode": 1, "reason": "ImportFailed", "finishedAt": "2023-11-14T22:13:10Z"}
+    waiting = {"state": {"waiting": {"reason": "ImportFailed"}}, "lastState": {"terminated": ended}, "restartCount": 3}
+    pod = {"spec": {"nodeName": "n"}, "status": {"phase": "Running", "containerStatuses": [waiting]}}
+    assert cells(POD, pod) == {
+        "Name": "x",
+        "Ready": "0/1",
+        "Status": "ImportFailed",
+        "Restarts": "3 (10s ago)",
+        "Age": "5m",
+        "IP": "<none>",
+        "Node": "n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "shown"),
+    [
+        ({}, {"phase": "Running", "containerStatuses": [{"state": {"running": {}}, "ready": True}]}, "1/1 Running"),
+        (
+            {},
+            {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"reason": "Stopped"}}}]},
+            "0/1 Stopped",
+        ),
+        ({}, {"phase": "Pending", "reason": "OutOfCapacity"}, "0/1 OutOfCapacity"),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"phase": "Running"}, "0/1 Terminating"),
+    ],
+)
+def test_the_status_of_a_pod_in_one_word(metadata: dict[str, Any], status: dict[str, Any], shown: str) -> None:
+    row = cells(POD, {"metadata": metadata, "status": status})
+    assert f"{row['Ready']} {row['Status']}" == shown
+
+
+def test_the_columns_of_a_node_are_those_kubectl_prints() -> None:
+    labels = {"node-role.kubernetes.io/gpu": "", "node-role.kubernetes.io/edge": "", "zone": "a"}
+    information = {
+        "kubeletVersion": "0.1",
+        "osImage": "Debian",
+        "kernelVersion": "6",
+        "containerRuntimeVersion": "python://3",
+    }
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": information}
+    node = {"metadata": {**META, "labels": labels}, "spec": {"unschedulable": True}, "status": status}
+    assert list(cells(NODE, node).values()) == [
+        *("x", "Ready,SchedulingDisabled", "edge,gpu", "5m", "0.1"),
+        *("<none>", "<none>", "Debian", "6", "python://3"),
+    ]
 
 
 def parts(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

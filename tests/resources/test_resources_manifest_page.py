@@ -38,7 +38,7 @@ def fields(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from fields(schema[key])
 
 
-CHOREGOS_KINDS = [kind for kind in registry.KINDS if kind.group]
+CHOREGOS_KINDS = [kind for kind in registry.KINDS if kind.group == "choregos.dev"]
 NAMED = set(re.findall(r"[A-Za-z_]+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
 
 

@@ -14,7 +14,6 @@ from starlette.responses import Response, StreamingResponse
 from choregos.api.context import LogLine
 from choregos.api.handlers.reading import read_page
 from choregos.api.handlers.writing import read_delete_options
-from choregos.api.projections import agent
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
 from choregos.api.rules.options import DeleteOptions, list_options, log_options
@@ -32,10 +31,10 @@ WRITES_AT_ONCE_MAX = 256
 async def delete(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     instance = call.context.directory.get(call.target.namespace, call.name)
-    await _request([instance], call, options)
+    await request_deletion([instance], call, options)
     directory = call.context.directory
     latest = directory.find(instance.namespace, instance.name) or instance
-    return answer(agent(latest))
+    return answer(call.reading().document(latest))
 
 
 async def delete_collection(call: ApiRequest) -> Response:
@@ -43,13 +42,13 @@ async def delete_collection(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     chosen = list_options(call.query)
     page = read_page(call, chosen, select(call, chosen))
-    await _request(page.items, call, options)
-    documents = map(agent, page.items)
+    await request_deletion(page.items, call, options)
+    documents = map(call.reading().document, page.items)
     revision = {"resourceVersion": str(call.context.directory.revision)}
     return answer(call.view.many(documents, revision, call.context.clock.wall_ms()))
 
 
-async def _request(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
+async def request_deletion(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
     """Asks for the deletion of those whose deletion has not been asked for; returns when the directory knows of it."""
     for instance in instances:
         revision = str(instance.revision)

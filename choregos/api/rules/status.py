@@ -48,8 +48,9 @@ def unknown_path() -> Refusal:
     return Refusal(404, "NotFound", "the server could not find the requested resource")
 
 
-def method_not_allowed() -> Refusal:
-    return Refusal(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+def method_not_allowed(why: str = "") -> Refusal:
+    message = "the server does not allow this method on the requested resource"
+    return Refusal(405, "MethodNotAllowed", f"{message}: {why}" if why else message)
 
 
 def unsupported_media(media_type: str, accepted: tuple[str, ...]) -> Refusal:

@@ -11,6 +11,7 @@ import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -114,6 +115,7 @@ class NodeObject:
                 "hostname": socket.gethostname(),
                 "pid": os.getpid(),
                 "cores": cores(),
+                **_system(),
                 "pythonVersion": platform.python_version(),
                 "choregosVersion": version("choregos"),
                 "bootID": self._settings.boot_id,
@@ -121,3 +123,18 @@ class NodeObject:
             "observedGeneration": meta.generation(node),
             "conditions": status.get("conditions") or [],
         }
+
+
+@cache
+def _system() -> Mapping[str, str]:
+    """What the machine runs. None of it changes while a process lives."""
+    try:
+        image = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        image = platform.platform()
+    return {
+        "architecture": platform.machine(),
+        "operatingSystem": platform.system().lower(),
+        "osImage": image,
+        "kernelVersion": platform.release(),
+    }

@@ -46,6 +46,14 @@ class NodeInfo(Part):
     """Process id of the node's process."""
     cores: Count = 0
     """Processor cores the node found."""
+    architecture: str = ""
+    """Kind of processor, as the system names it: `x86_64`, `aarch64`."""
+    operating_system: str = ""
+    """`linux` or `darwin`."""
+    os_image: str = ""
+    """Name and version of the operating system."""
+    kernel_version: str = ""
+    """Release of the kernel."""
     python_version: str = ""
     """Version of Python."""
     choregos_version: str = ""
@@ -82,7 +90,8 @@ class AgentNode(Resource):
     """What the node has and how it is. Written by the node."""
 
 
-def _status(obj: ReadOnlyObject, now_ms: int) -> str:
+def readiness(obj: ReadOnlyObject, now_ms: int) -> str:
+    """`Ready` or `NotReady`, and whether it is cordoned."""
     ready = condition(obj, "Ready")
     word = "Ready" if ready is not None and ready.get("status") == "True" else "NotReady"
     return f"{word},SchedulingDisabled" if (obj.get("spec") or {}).get("unschedulable") else word
@@ -114,7 +123,7 @@ AGENTNODE = Kind(
     categories=("choregos",),
     columns=(
         NAME,
-        Column("Status", _status, description="Whether the node is alive, and whether it takes new agents."),
+        Column("Status", readiness, description="Whether the node is alive, and whether it takes new agents."),
         Column("Agents", path("status", "agents", default=0), type="integer", description="Agents bound to the node."),
         _amount("cpu"),
         _amount("memory"),
