@@ -24,8 +24,7 @@ from choregos.control.node.statuses import StatusReporter
 from choregos.foundation.bus import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
-from choregos.mesh.resolver import Resolver
-from choregos.mesh.routes import Statistics
+from choregos.mesh.resolver import Resolvers
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.deadlines import Deadlines
 from choregos.resources import quantity
@@ -77,7 +76,7 @@ async def _open_host(
     statuses = await stack.enter_async_context(StatusReporter(config.node, instances, writer, clock))
     events = await stack.enter_async_context(ResourceStore(logs.events, clock, ttl_s=EVENTS_TTL_S))
     recorder = await stack.enter_async_context(EventRecorder(events, clock, ids, "node", config.node))
-    resolver = Resolver(instances, Statistics(), time.monotonic)
+    resolvers = Resolvers(instances, time.monotonic)
     worker = bus_address(directory, config, BusUser.WORKER)
     settings = HostSettings(
         node=config.node,
@@ -90,10 +89,10 @@ async def _open_host(
     )
     host = AgentHost(
         settings,
-        resolve=resolver.answer,
+        resolve=resolvers.answer,
         on_statuses=statuses.report,
         on_event=HostEvents(recorder, config.node).tell,
-        on_stats=lambda _, stats: resolver.observe(stats),
+        on_stats=resolvers.observe,
         clock=clock,
         ids=ids,
     )

@@ -26,6 +26,9 @@ POOL_S = 0.25
 
 POOLS_MAX = 1024
 
+NAMESPACES_MAX = 1024
+"""Namespaces with a resolver of their own; the oldest begins anew when there are more."""
+
 
 class _Pool:
     """The agents of one target.
@@ -70,7 +73,7 @@ class Resolver:
         self._pools: dict[Target, _Pool] = {}
 
     def observe(self, seen: Sequence[CallStats]) -> None:
-        """Learns from what a worker saw of the agents it called."""
+        """Learns from what a caller saw of the agents it called."""
         now_s = self._now()
         for stats in seen:
             self._statistics.observe(stats, now_s)
@@ -78,11 +81,6 @@ class Resolver:
     async def resolve(self, target: Target) -> Resolved:
         """As a `Caller` of this process asks."""
         return self.candidates(target)
-
-    async def answer(self, namespace: str, question: Resolve) -> Resolved:
-        """As a worker of this namespace asks, over its node's socket."""
-        target = Target(namespace, question.agent, question.capability, question.selector)
-        return self.candidates(target, question.request)
 
     def candidates(self, target: Target, request: int = 0) -> Resolved:
         """The agents to call; `request` is the number of the question."""
@@ -145,3 +143,33 @@ class Resolver:
             score.success_at(now_s),
             score.in_flight_at(now_s),
         )
+
+
+class Resolvers:
+    """A node's: one `Resolver` for each namespace whose workers ask.
+
+    What they say of agents they have called is believed, and workers run code that is not ours. So it counts for what
+    is offered to their own namespace and for nothing else, and however much they say, nobody else's is forgotten.
+    """
+
+    def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
+        self._directory = directory
+        self._now = now
+        self._resolvers: dict[str, Resolver] = {}
+
+    async def answer(self, namespace: str, question: Resolve) -> Resolved:
+        """As a worker of this namespace asks, over its node's socket."""
+        target = Target(namespace, question.agent, question.capability, question.selector)
+        return self._of(namespace).candidates(target, question.request)
+
+    def observe(self, namespace: str, seen: Sequence[CallStats]) -> None:
+        """Learns from what a worker of this namespace saw of the agents it called."""
+        self._of(namespace).observe(seen)
+
+    def _of(self, namespace: str) -> Resolver:
+        resolver = self._resolvers.get(namespace)
+        if resolver is None:
+            if len(self._resolvers) >= NAMESPACES_MAX:
+                del self._resolvers[next(iter(self._resolvers))]
+            resolver = self._resolvers[namespace] = Resolver(self._directory, Statistics(), self._now)
+        return resolver

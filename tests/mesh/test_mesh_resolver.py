@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from choregos.mesh.resolver import POOL_S, WINDOW, Resolver
+from choregos.mesh.resolver import POOL_S, WINDOW, Resolver, Resolvers
 from choregos.mesh.routes import CANDIDATES_MAX, Statistics, Target
 from choregos.resources.templates import canonical_digest
 from choregos.store.backends.memory import MemoryLog
@@ -33,6 +33,7 @@ class Region:
         log = MemoryLog(self.clock)
         self.directory = Directory(log, "local", self.clock)
         self.resolver = Resolver(self.directory, Statistics(), self.clock.monotonic)
+        self.resolvers = Resolvers(self.directory, self.clock.monotonic)
         self._writer = InstanceWriter(log, "local")
 
     async def add(
@@ -98,7 +99,7 @@ async def test_only_ready_agents_of_the_namespace_with_the_capability_are_found(
 
 async def test_a_worker_is_answered_with_the_number_of_its_question(region: Region) -> None:
     await region.add("a")
-    resolved = await region.resolver.answer("default", Resolve(7, capability="search"))
+    resolved = await region.resolvers.answer("default", Resolve(7, capability="search"))
     assert (resolved.request, [each.name for each in resolved.candidates]) == (7, ["a"])
 
 
@@ -211,3 +212,15 @@ class TestReasons:
         await region.add("a")
         message = region.message(SEARCH._replace(selector=selector))
         assert selector in message
+
+
+async def test_what_one_namespace_says_counts_for_no_other(region: Region) -> None:
+    await region.add("good", "bad")
+    resolvers, question = region.resolvers, Resolve(1, capability="search")
+    honest = [CallStats("uid-good", 10, 0, 10.0, 0), CallStats("uid-bad", 10, 5, 5000.0, 0)]
+    resolvers.observe("default", honest)
+    before = await resolvers.answer("default", question)
+    assert [candidate.name for candidate in before.candidates] == ["good", "bad"]
+    resolvers.observe("elsewhere", [CallStats("uid-good", 64, 64, 1e6, 999), CallStats("uid-bad", 64, 0, 0.1, 0)])
+    resolvers.observe("elsewhere", [CallStats(f"invented-{number}", 1, 0, 1.0, 0) for number in range(50_001)])
+    assert await resolvers.answer("default", question) == before
