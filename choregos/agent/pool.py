@@ -5,7 +5,8 @@ name never meet in one interpreter. Shared workers are spawned as agents come, u
 namespace and path; the least loaded is chosen. A dedicated worker is spawned for its agent and ends with it. A
 retired worker (its modules are older than their files) takes no new agent and ends with its last one.
 
-Only a few workers are being spawned at once, however many are wanted; the others wait for their turn.
+Only a few workers are being spawned at once, however many are wanted; the others wait for their turn, and the turns go
+round the namespaces.
 
 Invariants: every worker that was chosen ends with `on_ended`, also one that never came to be; an agent is a resident
 of at most one living worker. The pool knows nothing of agents' lives: who was in a worker that is gone is for its
@@ -25,6 +26,7 @@ import msgspec
 
 from choregos.agent.contract import HostSettings
 from choregos.agent.process import LEAVING_MARGIN_S, Ending, Patience, WorkerProcess, WorkerState
+from choregos.agent.turns import FairTurns
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
@@ -197,7 +199,7 @@ class Pool:
         self._clock = clock
         self._ids = ids
         self._tasks = Tasks()
-        self._spawning = asyncio.Semaphore(_SPAWNING_PER_CORE_MAX * (os.cpu_count() or 1))
+        self._spawning = FairTurns(_SPAWNING_PER_CORE_MAX * (os.cpu_count() or 1))
         self._runs: set[asyncio.Task[None]] = set()
         self._workers: dict[str, Worker] = {}  # by host
         self._sharing: dict[Key, list[Worker]] = {}

@@ -29,6 +29,7 @@ import msgspec
 from choregos.agent.frames import FrameLink
 from choregos.agent.marks import STACK_SIGNAL, MarksReader
 from choregos.agent.output import OutputPipe
+from choregos.agent.turns import FairTurns
 from choregos.resources.events import shortened
 from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
 
@@ -163,14 +164,14 @@ class WorkerProcess:
         self.state = WorkerState.LEAVING
         self._signal(signal.SIGKILL)
 
-    async def run(self, spawning: asyncio.Semaphore) -> Ending:
+    async def run(self, spawning: FairTurns) -> Ending:
         """From the spawn to the end of the process.
 
         Args:
-            spawning: held from the spawn to Hello.
+            spawning: a turn is its namespace's from the spawn to Hello.
         """
-        await spawning.acquire()
-        self._begun = spawning.release
+        await spawning.take(self.configure.namespace)
+        self._begun = spawning.give_back
         try:
             if self.state is WorkerState.LEAVING:  # while it waited for its turn
                 return self._ended("not needed any more")

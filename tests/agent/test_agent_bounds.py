@@ -18,6 +18,7 @@ from choregos.agent.frames import FrameLink
 from choregos.agent.host import MESSAGE_LENGTH_MAX, AgentHost
 from choregos.agent.pool import Pool, Worker
 from choregos.agent.process import Ending, Patience, WorkerProcess, WorkerState
+from choregos.agent.turns import FairTurns
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.wire.instances import Phase
@@ -108,13 +109,13 @@ async def test_without_descriptors_a_spawn_is_an_ending_and_leaves_nothing_open(
             monkeypatch.setattr(process, "_spawn", refuse_later)
     worker = make_worker("w", Listener())
     worker.process.state = WorkerState.SPAWNING
-    spawning = asyncio.Semaphore(1)
+    spawning = FairTurns(1)
     before = descriptors()
     ending = await worker.process.run(spawning)
     assert descriptors() == before
     assert "Too many open files" in ending.message
     assert not ending.wanted
-    assert not spawning.locked()
+    assert spawning.free == 1
 
 
 async def test_whatever_goes_wrong_with_a_worker_is_an_ending(monkeypatch):
@@ -158,7 +159,7 @@ async def test_a_worker_that_is_not_needed_any_more_is_not_spawned(monkeypatch):
     worker = make_worker("w", Listener())
     worker.process.state = WorkerState.SPAWNING
     worker.process.shutdown(0.0)
-    ending = await worker.process.run(asyncio.Semaphore(1))
+    ending = await worker.process.run(FairTurns(1))
     assert ending.wanted
     assert "Too many" not in ending.message
 
