@@ -10,6 +10,7 @@ from choregos.api.requests import ApiRequest
 from choregos.api.rules.options import ListOptions
 from choregos.api.rules.status import bad_request
 from choregos.api.sources import AnySource
+from choregos.resources.events import as_recorded
 from choregos.resources.selectors import (
     FieldRequirement,
     FieldSelector,
@@ -42,6 +43,8 @@ def select(call: ApiRequest, options: ListOptions) -> Selection:
         fields = parse_field_selector(options.field_selector)
     except ValueError as error:
         raise bad_request(f"unable to parse the selector: {error}") from error
+    if call.kind.plane == "event":
+        fields = as_recorded(fields)
     if call.target.name:
         # A watch of one object, as `?watch` on its own path.
         fields = FieldSelector((*fields.requirements, FieldRequirement("metadata.name", True, call.target.name)))

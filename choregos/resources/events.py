@@ -13,7 +13,8 @@ from typing import Any
 
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Object, ReadOnlyObject
-from choregos.resources.meta import DEFAULT_NAMESPACE
+from choregos.resources.meta import API_VERSION, DEFAULT_NAMESPACE
+from choregos.resources.selectors import FieldRequirement, FieldSelector
 
 NORMAL, WARNING = "Normal", "Warning"
 
@@ -105,6 +106,32 @@ def repeated(previous: ReadOnlyObject, event: ReadOnlyObject) -> Object:
         "lastTimestamp": event["lastTimestamp"],
         "count": int(previous.get("count") or 1) + int(event.get("count") or 1),
     }
+
+
+_SHOWN_AS = {"Pod": "Agent", "Node": "AgentNode"}
+
+
+def as_recorded(fields: FieldSelector) -> FieldSelector:
+    """A selector of events for what is recorded: of an Agent, where it asks for those of its Pod; of an AgentNode,
+    where it asks for those of its Node.
+
+    Kubelets put a node's name where its uid belongs, and kubectl asks for such as well; ours have no uid then.
+    """
+    recorded = _SHOWN_AS.get(fields.value_of("involvedObject.kind") or "")
+    if recorded is None:
+        return fields
+    replaced = {"involvedObject.kind": recorded, "involvedObject.apiVersion": API_VERSION}
+    name = fields.value_of("involvedObject.name")
+    if name and fields.value_of("involvedObject.uid") == name:
+        replaced["involvedObject.uid"] = ""
+    return FieldSelector(
+        tuple(
+            FieldRequirement(each.path, each.equal, replaced[each.path])
+            if each.equal and each.path in replaced
+            else each
+            for each in fields.requirements
+        )
+    )
 
 
 def shortened(message: str, length_max: int = MESSAGE_LENGTH_MAX) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from choregos.resources import events, names
 from choregos.resources.kinds.event import EVENT
+from choregos.resources.selectors import parse_field_selector
 from choregos.resources.validation import validate
 
 T0, T1 = 1_700_000_000_000, 1_700_000_060_000
@@ -85,3 +87,30 @@ def test_a_long_message_loses_its_middle(message: str, length_max: int) -> None:
         assert short.endswith(message[-1])
     else:
         assert short == message
+
+
+NODE = events.reference("AgentNode", "box")
+
+
+@pytest.mark.parametrize(
+    ("selector", "involved", "found"),
+    [
+        (
+            "involvedObject.kind=Pod,involvedObject.apiVersion=v1,involvedObject.name=support-conversation-0",
+            AGENT,
+            True,
+        ),
+        ("involvedObject.kind=Pod,involvedObject.uid=u2", AGENT, False),
+        ("involvedObject.kind=Node,involvedObject.name=box,involvedObject.uid=box", NODE, True),
+        ("involvedObject.kind=Node,involvedObject.name=box,involvedObject.uid=u1", NODE, False),
+        ("involvedObject.kind=Pod", NODE, False),
+        ("involvedObject.kind=Agent,involvedObject.apiVersion=v1", AGENT, False),
+        ("involvedObject.kind!=Pod", AGENT, True),
+        ("involvedObject.name=box", NODE, True),
+    ],
+)
+def test_events_of_what_is_shown_are_those_of_what_it_shows(
+    selector: str, involved: dict[str, Any], found: bool
+) -> None:
+    event = events.new_event(involved, "R", "", now_ms=T0, component="c")
+    assert events.as_recorded(parse_field_selector(selector)).matches(event) is found
