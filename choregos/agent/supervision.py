@@ -314,9 +314,9 @@ def _start_ended(life: Life, event: StartEnded, moment: Moment, backoff: Backoff
 
 
 def _ready_changed(life: Life, event: ReadyChanged, moment: Moment) -> tuple[Instruction, ...]:
-    if life.phase is not Phase.RUNNING or life.ready == event.ready:
-        return ()
     reason = "Started" if event.ready else NOT_READY
+    if life.phase is not Phase.RUNNING or (life.ready, life.reason) == (event.ready, reason):
+        return ()
     life.enter(Phase.RUNNING, moment.now_ms, ready=event.ready, reason=reason, message=event.message)
     return (REPORT,)
 

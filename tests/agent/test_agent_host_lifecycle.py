@@ -130,6 +130,14 @@ async def test_readiness_follows_its_probe(stage, sample):
     assert "healthy() returned False" in stage.statuses["ada"].message
 
 
+async def test_an_agent_that_never_becomes_ready_says_why(stage, sample):
+    stage.assign(sample("Greeter", readiness=Probe("no_such_method", period_s=0.05, failure_threshold=2)), "ada")
+    await stage.until(lambda: "ada" in stage.statuses and stage.statuses["ada"].reason == "NotReady")
+    assert stage.statuses["ada"].phase is Phase.RUNNING
+    assert "readiness probe: no_such_method() raised" in stage.statuses["ada"].message
+    assert [event.reason for event in stage.events] == ["NotReady"]
+
+
 async def test_an_agent_that_fails_its_liveness_probe_is_started_again(stage, sample):
     probe = Probe("healthy", period_s=0.05, failure_threshold=2)
     stage.assign(sample("Sick", liveness=probe), "ada")

@@ -155,6 +155,14 @@ TABLES = {
         (ReadyChanged(True), (REPORT,)),
         Phase.RUNNING,
     ],
+    "that it does not become ready is told too": [
+        *RUN[:2],
+        (StartEnded(ready=False), (REPORT,)),
+        (ReadyChanged(False, "why"), (REPORT,)),
+        (ReadyChanged(False, "why"), ()),
+        (ReadyChanged(True), (REPORT,)),
+        Phase.RUNNING,
+    ],
     "withdrawn while it runs it drains first": [
         *RUN,
         (Withdrawn(7.0), (Stop("w1", 7.0), REPORT)),

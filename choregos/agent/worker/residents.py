@@ -260,9 +260,9 @@ class Residents:
                 ProbeTimer(
                     template.readiness,
                     lambda method: resident.run(run_hook(agent, method)),
-                    lambda well, why: self._send(Readiness(resident.uid, well, why)),
+                    lambda well, why: self._send(Readiness(resident.uid, well, why and f"readiness probe: {why}")),
                     self._tasks,
-                    well=False,
+                    well=None,  # it is not ready yet; that its probe fails is news all the same
                 )
             )
         for probe in resident.probes:
