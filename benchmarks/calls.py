@@ -3,9 +3,11 @@
 One machine runs for all of it, and everything of ours and the raw requests use its nats-server with a worker's
 credentials. In turn, round after round:
 
-- `raw`: nats-py's own request and reply between two processes, the limit;
+- `raw`: nats-py's own request and reply between two processes, the limit of what goes over nats-server;
 - `agents, other worker` and `agents, same worker`: `self.call` by name inside the fleet;
-- `calls alone`: the same code between two plain processes: what running in a fleet adds;
+- `agents, over the bus`: the same between workers that find no socket of one another, as those of two nodes: a
+  namespace of its own, whose workers' sockets are taken away before the first call;
+- `calls alone`: the code of `other worker` between two plain processes: what running in a fleet adds;
 - xoscar: from actor to actor, in another process of its pool and in the same.
 
 Everything runs on uvloop: workers do, and xoscar takes it when it is there.
@@ -20,17 +22,23 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.fleets import cluster, drive, running_machine, start
+from benchmarks.fleets import DRIVER, cluster, drive, running_machine, start
 from benchmarks.peers import Peer
 from benchmarks.report import Claim, Report, median, number, quantile
 from benchmarks.subject import Subject, SubjectFailed
 from choregos.assembly.service import bus_address
 from choregos.assembly.up import Machine
 from choregos.foundation.errors import Permanent
+from choregos.messaging import neighbourhood
 from choregos.security.credentials import BusUser
+from choregos.wire.subjects import call_subject
 
 RAW, ALONE = "nats-py, raw request and reply", "choregos, calls alone"
 OTHER, SAME = "choregos, agents, other worker", "choregos, agents, same worker"
+OVER_THE_BUS = "choregos, agents, over the bus"
+SOCKETLESS = "socketless"
+"""The namespace whose workers have no sockets."""
+
 WARM_UP_CALLS = 64
 RAW_SUBJECT = "c.benchmark.raw"
 """One that workers may serve; no agent's host is named so."""
@@ -76,6 +84,7 @@ async def measure_calls(options: CallSizes, peers: dict[str, Peer]) -> Report:
         asked = [
             await _raw(stack, machine, options),
             await _agents(machine, options),
+            await _agents_over_the_bus(machine, options),
             await _alone(stack, machine, options),
         ]
         try:
@@ -115,7 +124,7 @@ async def _raw(stack: AsyncExitStack, machine: Machine, options: CallSizes) -> A
 
 
 async def _alone(stack: AsyncExitStack, machine: Machine, options: CallSizes) -> Ask:
-    subject = await _pair(stack, machine, "calls_alone", "serve", ("call",))
+    subject = await _pair(stack, machine, "calls_alone", "serve", ("call", str(machine.directory.sockets)))
 
     async def ask(calls: int) -> dict[str, Any]:
         return {ALONE: await subject.ask(calls=calls, in_flight=options.in_flight)}
@@ -124,16 +133,8 @@ async def _alone(stack: AsyncExitStack, machine: Machine, options: CallSizes) ->
 
 
 async def _agents(machine: Machine, options: CallSizes) -> Ask:
-    """Of the echo agents, one that shares the driver's worker and one that does not."""
-    await start(machine, cluster("echoes", "Echo", "echo", 8))
-    agents = await machine.client.list("agents")
-    host = next(a["status"]["host"] for a in agents if a["metadata"]["name"] == "driver-driver-0")
-    echoes = [a for a in agents if a["metadata"]["name"].startswith("echoes-")]
-    same = next((a for a in echoes if a["status"]["host"] == host), None)
-    other = next((a for a in echoes if a["status"]["host"] != host), None)
-    if same is None or other is None:
-        raise Permanent("all echo agents are on one side: the node does not spread agents over its workers")
-    names = {OTHER: other["metadata"]["name"], SAME: same["metadata"]["name"]}
+    hosts = await _echoes(machine, "default")
+    names = {OTHER: _echo_at(hosts, beside_driver=False), SAME: _echo_at(hosts, beside_driver=True)}
 
     async def ask(calls: int) -> dict[str, Any]:
         return {
@@ -142,6 +143,36 @@ async def _agents(machine: Machine, options: CallSizes) -> Ask:
         }
 
     return ask
+
+
+async def _agents_over_the_bus(machine: Machine, options: CallSizes) -> Ask:
+    await machine.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SOCKETLESS}})
+    await start(machine, cluster("driver", "Driver", "drive", 1, SOCKETLESS))
+    hosts = await _echoes(machine, SOCKETLESS)
+    for host in set(hosts.values()):
+        neighbourhood.forget(machine.directory.sockets, call_subject(machine.config.region, SOCKETLESS, host))
+    name = _echo_at(hosts, beside_driver=False)
+
+    async def ask(calls: int) -> dict[str, Any]:
+        figures = await drive(machine, "measure", SOCKETLESS, name=name, calls=calls, in_flight=options.in_flight)
+        return {OVER_THE_BUS: figures}
+
+    return ask
+
+
+async def _echoes(machine: Machine, namespace: str) -> dict[str, str]:
+    """Starts some; the worker of each, and of the driver."""
+    await start(machine, cluster("echoes", "Echo", "echo", 8, namespace))
+    agents = await machine.client.list("agents", namespace=namespace)
+    return {a["metadata"]["name"]: a["status"]["host"] for a in agents}
+
+
+def _echo_at(hosts: dict[str, str], *, beside_driver: bool) -> str:
+    """One that shares the driver's worker, or does not."""
+    for name, host in hosts.items():
+        if name != DRIVER and (host == hosts[DRIVER]) == beside_driver:
+            return name
+    raise Permanent("all echo agents are on one side: the node does not spread agents over its workers")
 
 
 async def _xoscar(stack: AsyncExitStack, peer: Peer, options: CallSizes) -> Ask:
@@ -181,22 +212,29 @@ def _report(options: CallSizes, found: dict[str, Figures]) -> Report:
         ("", "p50 us", "p99 us", rate, "least … most /s", "p50 / raw", "rate / raw"),
         rows,
     )
-    other, same = found[OTHER], found[SAME]
-    report.claims += _against("raw", other, raw, (1 / 1.25, 0.7))
-    report.claims.append(Claim("p50, same worker, against other", same.p50_us, other.p50_us, "us", 10))
-    for name, figures in found.items():
-        if name.startswith("xoscar"):
-            # What was asked for is about processes; within one we only tell.
-            report.claims += (
-                _against(name, same, figures, (None, None))
-                if name.endswith("same process")
-                else _against(name, other, figures, (1, 1))
-            )
+    report.claims = _claims(found)
     return report
 
 
-def _against(name: str, ours: Figures, theirs: Figures, asked: tuple[float | None, float | None]) -> list[Claim]:
-    place = "same worker" if name.endswith("same process") else "other worker"
+def _claims(found: dict[str, Figures]) -> list[Claim]:
+    raw, bus, other, same = found[RAW], found[OVER_THE_BUS], found[OTHER], found[SAME]
+    claims = _against("raw", "over the bus", bus, raw, (1 / 1.25, 0.7))
+    claims += _against("raw", "other worker", other, raw, (None, None))
+    claims.append(Claim("p50, same worker, against over the bus", same.p50_us, bus.p50_us, "us", 10))
+    claims.append(Claim("p50, same worker, against other worker", same.p50_us, other.p50_us, "us", 10))
+    for name, figures in found.items():
+        if name.endswith("other process"):
+            claims += _against(name, "other worker", other, figures, (1, 1))
+            claims += _against(name, "over the bus", bus, figures, (None, None))
+        elif name.endswith("same process"):
+            # What was asked for is about processes; within one we only tell.
+            claims += _against(name, "same worker", same, figures, (None, None))
+    return claims
+
+
+def _against(
+    name: str, place: str, ours: Figures, theirs: Figures, asked: tuple[float | None, float | None]
+) -> list[Claim]:
     return [
         Claim(f"p50, {place}, against {name}", ours.p50_us, theirs.p50_us, "us", asked[0]),
         Claim(

@@ -19,9 +19,10 @@ from choregos.assembly.up import Machine, UpOptions
 
 CAPACITY = {"cpu": "200", "memory": "128Gi", "agents": "200000"}
 READY_TIMEOUT_S = 600.0
+DRIVER = "driver-driver-0"
 
 
-def cluster(name: str, agent: str, capability: str, replicas: int) -> dict[str, Any]:
+def cluster(name: str, agent: str, capability: str, replicas: int, namespace: str = "default") -> dict[str, Any]:
     """A manifest of `replicas` agents of one class of `benchmarks.echo_agents`."""
     template = {
         "name": agent.lower(),
@@ -33,7 +34,7 @@ def cluster(name: str, agent: str, capability: str, replicas: int) -> dict[str, 
     return {
         "apiVersion": "choregos.dev/v1",
         "kind": "AgentCluster",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"agents": [template]},
     }
 
@@ -41,13 +42,13 @@ def cluster(name: str, agent: str, capability: str, replicas: int) -> dict[str, 
 async def start(machine: Machine, manifest: dict[str, Any]) -> None:
     """Applies a manifest and returns when all its agents are ready."""
     await machine.client.apply(manifest)
-    name = manifest["metadata"]["name"]
-    await machine.client.wait("agentcluster", name, "condition=Ready", timeout_s=READY_TIMEOUT_S)
+    name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+    await machine.client.wait("agentcluster", name, "condition=Ready", timeout_s=READY_TIMEOUT_S, namespace=namespace)
 
 
 @asynccontextmanager
 async def running_machine(workers: int = 2) -> AsyncIterator[Machine]:
-    """A fresh one, with a driver (`driver-driver-0`) and two echo agents, so that every worker has started.
+    """A fresh one, with a driver (`DRIVER`) and two echo agents, so that every worker has started.
 
     Its files lie next to the checkout's, on a disk, because every write is synced to it.
     """
@@ -60,9 +61,11 @@ async def running_machine(workers: int = 2) -> AsyncIterator[Machine]:
             yield machine
 
 
-async def drive(machine: Machine, method: str, **arguments: Any) -> Any:
-    """Has the driver do something."""
-    return await machine.client.call(agent="driver-driver-0", method=method, timeout_s=READY_TIMEOUT_S, **arguments)
+async def drive(machine: Machine, method: str, namespace: str = "default", **arguments: Any) -> Any:
+    """Has the driver of a namespace do something."""
+    return await machine.client.call(
+        agent=DRIVER, method=method, timeout_s=READY_TIMEOUT_S, namespace=namespace, **arguments
+    )
 
 
 def memory_bytes(machine: Machine) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Our calls without a fleet: a `Caller` and a `CallServer` in two plain processes, as workers have them.
 
-calls_alone.py serve|call SERVER USER     (the password is the first line of standard input)
+calls_alone.py serve|call SOCKETS SERVER USER     (the password is the first line of standard input)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import random
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import uvloop
 
@@ -19,6 +20,7 @@ from choregos.foundation.bus_address import BusAddress
 from choregos.mesh.caller import Caller
 from choregos.mesh.routes import Target
 from choregos.messaging.backends.nats import open_nats_transport
+from choregos.messaging.backends.neighbours import open_neighbour_transport
 from choregos.messaging.calls import CallServer
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.invocation import Invoker
@@ -35,11 +37,12 @@ async def resolve(_: Target) -> Resolved:
     return Resolved(0, (Candidate("echo", "uid-echo", HOST),))
 
 
-async def main(role: str, server: str, user: str) -> None:
+async def main(role: str, sockets: str, server: str, user: str) -> None:
     address = BusAddress((server,), user, json.loads(sys.stdin.readline()))
     async with AsyncExitStack() as stack:
         deadlines = Deadlines()
-        transport = await stack.enter_async_context(open_nats_transport(address, f"calls alone: {role}", deadlines))
+        bus = await stack.enter_async_context(open_nats_transport(address, f"calls alone: {role}", deadlines))
+        transport = await stack.enter_async_context(open_neighbour_transport(bus, Path(sockets), deadlines))
         caller = Caller(transport, resolve, region="local", roll=random.random)
         stack.push_async_callback(caller.close)
         if role == "serve":

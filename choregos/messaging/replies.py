@@ -16,15 +16,10 @@ from choregos.messaging.transport import Farewell
 WAITING_MAX = 65_536
 """Requests that may wait for replies over one connection at once."""
 
-Send = Callable[[str, bytes, int], None]
-"""Hands subject, payload and number to the connection; 0 wants no reply. Raises as `CallTransport.publish`."""
-
-Room = Callable[[], "asyncio.Future[None] | None"]
-"""None if the connection keeps up with what it is given; else what is done when it may be asked again."""
-
-
-def _always() -> None:
-    return None
+Send = Callable[[str, bytes, int], "asyncio.Future[None] | None"]
+"""Hands subject, payload and number to the connection. Returns None; or, if the connection does not keep up, what is
+done when it may be tried again, and nothing was sent. What wants no reply has the number 0 and is sent in any case.
+Raises as `CallTransport.publish`."""
 
 
 class Replies:
@@ -36,10 +31,9 @@ class Replies:
         prefix: what the reply subjects of this connection begin with, the dot included.
     """
 
-    def __init__(self, prefix: str, send: Send, deadlines: Deadlines, room: Room = _always) -> None:
+    def __init__(self, prefix: str, send: Send, deadlines: Deadlines) -> None:
         self.prefix = prefix
         self._send = send
-        self._room = room
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._number = 0
@@ -69,14 +63,15 @@ class Replies:
         waiting[number] = future
         sent = False
         try:
-            while not future.done() and (room := self._room()) is not None:
+            while (room := self._send(subject, payload, number)) is not None:
                 await asyncio.wait((room, future), return_when=asyncio.FIRST_COMPLETED)
+                if future.done():
+                    break
                 # Others may have been sent meanwhile.
                 del waiting[number]
                 self._number = number = self._number + 1
                 waiting[number] = future
-            if not future.done():
-                self._send(subject, payload, number)
+            else:
                 sent = True
             answer = await future
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """The port to the bus for calls: request and reply, at most once, nothing stored.
 
-Backends are `backends/nats.py` (core NATS) and `backends/memory.py`; one suite of tests runs over both
+Backends are `backends/nats.py` (core NATS), `backends/memory.py`, and `backends/neighbours.py`, which takes a shorter
+way where there is one and another backend elsewhere; one suite of tests runs over all of them
 (`tests/messaging/test_messaging_transport.py`). The transport moves bytes and knows no frame: what a payload means is
 the affair of `choregos.wire.calls`.
 """
@@ -32,7 +33,10 @@ class CallTransport(Protocol):
         Raises:
             Unavailable: nobody listens on the subject, or the bus cannot be reached; nothing was sent.
             DeadlineExceeded: no reply within `timeout_s` seconds; it may have been received.
+            CallCancelled: there will be no reply, as this transport was closed or whoever was asked has ended; it may
+                have been received.
             Overloaded: too many requests wait already.
+            PayloadTooLarge: nothing was sent.
         """
         ...
 

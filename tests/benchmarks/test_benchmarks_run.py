@@ -13,7 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = {
     "fleet": ("| choregos", "| nats-server", "ray was not measured: --no-peers", "xoscar was not measured"),
-    "calls": ("| nats-py, raw", "| choregos, agents, other worker", "p50, same worker, against other"),
+    "calls": (
+        "| nats-py, raw",
+        "| choregos, agents, other worker",
+        "| choregos, agents, over the bus",
+        "p50, same worker, against other",
+    ),
     "api": ("| merge-patch an AgentSet", "| list 500 agents as Table", "| choregos get agents"),
 }
 

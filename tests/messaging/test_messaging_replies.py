@@ -18,10 +18,13 @@ class Connection:
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, int]] = []
         self.full: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
-        self.replies = Replies("inbox.", self._send, Deadlines(), lambda: self.full)
+        self.replies = Replies("inbox.", self._send, Deadlines())
 
-    def _send(self, subject: str, payload: bytes, number: int) -> None:
-        self.sent.append((payload, number))
+    def _send(self, subject: str, payload: bytes, number: int) -> asyncio.Future[None] | None:
+        if number == 0 or self.full is None:
+            self.sent.append((payload, number))
+            return None
+        return self.full
 
     def drain(self) -> None:
         full, self.full = self.full, None

@@ -25,7 +25,7 @@ class NatsCallTransport:
     def __init__(self, connection: NatsConnection, inbox: str, deadlines: Deadlines) -> None:
         self._connection = connection
         self._prefix = f"{inbox}."
-        self._replies = Replies(self._prefix, self._send, deadlines, connection.room)
+        self._replies = Replies(self._prefix, self._send, deadlines)
 
     async def open(self) -> None:
         await self._connection.subscribe(f"{self._prefix}*", self._answered)
@@ -54,8 +54,8 @@ class NatsCallTransport:
     async def close(self) -> None:
         self._replies.close()
 
-    def _send(self, subject: str, payload: bytes, number: int) -> None:
-        self._connection.send(subject, payload, f"{self._prefix}{number}" if number else "")
+    def _send(self, subject: str, payload: bytes, number: int) -> asyncio.Future[None] | None:
+        return self._connection.send(subject, payload, f"{self._prefix}{number}" if number else "")
 
     def _answered(self, subject: bytes, reply: bytes, payload: bytes, status: bytes) -> None:
         try:

@@ -40,27 +40,26 @@ class NatsConnection:
         self._sid = 0
         self._subscriptions: dict[bytes, tuple[bytes, OnMessage]] = {}
 
-    def send(self, subject: str, payload: bytes, reply: str = "") -> None:
-        """Hands a message to the socket; who sends much asks for `room` first.
+    def send(self, subject: str, payload: bytes, reply: str = "") -> asyncio.Future[None] | None:
+        """Hands a message to the socket, or if that is full one that wants a reply not: see `replies.Send`.
 
         Raises:
             Unavailable: there is no connection; nothing was sent.
             PayloadTooLarge: the server takes no such message.
         """
         link = self._connected()
+        if reply and link.outflow.room is not None:
+            return link.outflow.room
         size = len(payload)
         if size > link.payload_bytes_max:
             raise PayloadTooLarge(f"{size:,} bytes are more than the bus takes: {link.payload_bytes_max:,}")
         link.outflow.write(
             b"PUB %b %d\r\n%b\r\n" % (f"{subject} {reply}".encode() if reply else subject.encode(), size, payload)
         )
-
-    def room(self) -> asyncio.Future[None] | None:
-        """See `Outflow.room`; raises `Unavailable`."""
-        return self._connected().outflow.room()
+        return None
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """As `send`, but waits while the socket is full."""
+        """As `send`, for what wants no reply; waits while the socket is full."""
         await self._connected().outflow.wait_for_room()
         self.send(subject, payload)
 

@@ -125,7 +125,7 @@ class AskingLink(_Link):
         self.subject = subject
         self.takes_requests = False
         self.settled = asyncio.Event()
-        self.replies = Replies("", self._send, deadlines, self.outflow.room)
+        self.replies = Replies("", self._send, deadlines)
         self._on_useless = on_useless
         self._asked_before = 0
 
@@ -150,10 +150,13 @@ class AskingLink(_Link):
         else:
             raise FrameError("it did not greet")
 
-    def _send(self, _subject: str, payload: bytes, number: int) -> None:
+    def _send(self, _subject: str, payload: bytes, number: int) -> asyncio.Future[None] | None:
         if self.ended:
             raise Unavailable("the agent's worker has ended")
+        if number and self.outflow.room is not None:
+            return self.outflow.room
         self.outflow.write(frame(number, payload))
+        return None
 
     def _no_more(self) -> None:
         self.takes_requests = False

@@ -34,7 +34,8 @@ OPEN_TIMEOUT_S = 1.0
 """A worker whose agents block it greets nobody."""
 
 RETRY_S = 1.0
-"""A socket that could not be reached is left alone for so long."""
+"""A socket that is not there or could not be reached is not looked for again for so long. A worker's is there before
+anybody can know its subject."""
 
 IDLE_S = 60.0
 
@@ -110,9 +111,13 @@ class NeighbourCallTransport:
     # Whom we ask
 
     def _may_open(self, subject: str) -> bool:
-        if self._closed or len(self._opened) + len(self._opening) >= OPENED_MAX:
+        now = self._loop.time()
+        if self._unreachable.get(subject, 0.0) > now or self._closed:
             return False
-        return self._unreachable.get(subject, 0.0) <= self._loop.time() and self._neighbourhood.has(subject)
+        if len(self._opened) + len(self._opening) < OPENED_MAX and self._neighbourhood.has(subject):
+            return True
+        self._unreachable[subject] = now + RETRY_S
+        return False
 
     async def _request_when_open(
         self, subject: str, payload: bytes, timeout_s: float, farewell: Farewell | None

@@ -10,9 +10,13 @@ BUFFER_BYTES_MAX = 1_048_576
 
 
 class Outflow:
-    """Of one asyncio protocol, which hands on `pause_writing` and `resume_writing`."""
+    """Of one asyncio protocol, which hands on `pause_writing` and `resume_writing`.
 
-    __slots__ = ("_loop", "_room", "_transport", "_unsent", "_writing")
+    Attributes:
+        room: None if the peer keeps up; else done when it does again, or when the connection is over.
+    """
+
+    __slots__ = ("_loop", "_transport", "_unsent", "_writing", "room")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -20,7 +24,7 @@ class Outflow:
         # What was written in this turn of the loop after the first: one system call for all of it.
         self._unsent: list[bytes] = []
         self._writing = False
-        self._room: asyncio.Future[None] | None = None
+        self.room: asyncio.Future[None] | None = None
 
     def begin(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
         """To be called with what `connection_made` gets."""
@@ -46,21 +50,17 @@ class Outflow:
             if self._transport is not None:
                 self._transport.write(b"".join(unsent))
 
-    def room(self) -> asyncio.Future[None] | None:
-        """None if the peer keeps up; else what is done when it does again, or when the connection is over."""
-        return self._room
-
     async def wait_for_room(self) -> None:
-        while self._room is not None:
-            await asyncio.shield(self._room)
+        while self.room is not None:
+            await asyncio.shield(self.room)
 
     def pause(self) -> None:
-        self._room = self._loop.create_future()
+        self.room = self._loop.create_future()
 
     def resume(self) -> None:
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
+        if self.room is not None:
+            self.room.set_result(None)
+            self.room = None
 
     def end(self) -> None:
         """The connection is over: what is unsent stays so."""
