@@ -317,6 +317,7 @@ class AgentHost:
             assigned = life.assignment
             template = assigned.template
             worker = self._pool.choose(assigned.namespace, template, dedicated=lodging is Lodging.DEDICATED)
+            self._logs.begin(uid)
             worker.start(template, wire.StartAgent(uid, assigned.name, template.digest, life.restarts))
             touched[worker.host] = worker
             self._step(life, Placed(worker.host), moment)

@@ -1,5 +1,8 @@
 """The logs of a node's agents, in memory: the newest lines of each, within a bound for each and for all.
 
+An agent's log goes on when the agent is started again; `begin` marks where, and the log of the instance before the
+last start is what lies before the mark.
+
 Invariants: no agent holds more than `bytes_per_agent`, all together no more than `bytes_total`; a silent agent costs
 nothing. Over the total, the log that was quiet for longest goes as a whole. Nothing is written to disk.
 """
@@ -19,13 +22,18 @@ _FOLLOWERS_MAX = 1000
 
 
 class _Ring:
-    """The lines of one agent: (cursor, wall clock in milliseconds, level, text)."""
+    """The lines of one agent: (cursor, wall clock in milliseconds, level, text).
 
-    __slots__ = ("lines", "size")
+    Attributes:
+        began, began_before: cursors after which the lines are those of the present instance, and of the one before it.
+    """
+
+    __slots__ = ("began", "began_before", "lines", "size")
 
     def __init__(self) -> None:
         self.lines: deque[tuple[int, int, str, str]] = deque()
         self.size = 0
+        self.began = self.began_before = 0
 
     def drop_oldest(self) -> int:
         line = self.lines.popleft()
@@ -44,6 +52,12 @@ class LogBook:
         self._size = 0
         self._cursor = 0
         self._followers: dict[str, set[asyncio.Future[None]]] = {}
+
+    def begin(self, uid: str) -> None:
+        """The agent is being started: what there is was written by an earlier instance."""
+        ring = self._rings.get(uid)
+        if ring is not None:
+            ring.began_before, ring.began = ring.began, self._cursor
 
     def append(self, uid: str, wall_ms: int, level: str, text: str) -> None:
         """Adds one line; text beyond a quarter of an agent's bound is cut off."""
@@ -70,10 +84,15 @@ class LogBook:
         ring = self._rings.get(request.uid)
         if ring is None:
             return LogReply(VERSION, known=False, lines=(), cursor=request.after)
+        if request.previous:
+            after, last = ring.began_before, ring.began
+        else:
+            # Whoever follows reads on, whatever was started meanwhile.
+            after, last = request.after or ring.began, self._cursor
         lines = [
             (wall_ms, level, text)
             for cursor, wall_ms, level, text in ring.lines
-            if cursor > request.after and wall_ms >= request.since_ms
+            if after < cursor <= last and wall_ms >= request.since_ms
         ]
         if request.tail_lines >= 0:
             lines = lines[len(lines) - min(request.tail_lines, len(lines)) :]

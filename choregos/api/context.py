@@ -46,17 +46,28 @@ class Caller(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LogChoice:
+    """Which lines of a log.
+
+    Attributes:
+        tail_lines: only so many of the last ones; None: all that are kept.
+        since_ms: only those of this wall clock or later, milliseconds.
+        follow: go on until the iterator is closed.
+        previous: those written before the agent was last started again.
+    """
+
+    tail_lines: int | None = None
+    since_ms: int = 0
+    follow: bool = False
+    previous: bool = False
+
+
 class NodeLogs(Protocol):
     """Reads the log of an agent from the node that runs it."""
 
-    def lines(
-        self, instance: Instance, *, tail_lines: int | None, since_s: float | None, follow: bool
-    ) -> AsyncIterator[LogLine]:
-        """The agent's lines, oldest first; with `follow` it goes on until the iterator is closed.
-
-        Args:
-            tail_lines: only so many of the last ones; None: all that are kept.
-            since_s: only those of the last so many seconds.
+    def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
+        """The chosen lines of the agent, oldest first.
 
         Raises:
             Temporary: the node cannot be reached.

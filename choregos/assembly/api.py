@@ -17,7 +17,7 @@ from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
 from choregos.assembly.layout import DataDirectory, MachineConfig
 from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.node_logs import BusNodeLogs
+from choregos.assembly.node_services.logs import BusNodeLogs
 from choregos.assembly.service import bus_address
 from choregos.foundation.bus import connect
 from choregos.foundation.bus_address import BusAddress
@@ -74,7 +74,7 @@ async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, 
         directory=directory,
         instances=InstanceWriter(logs.agents, region),
         caller=caller,
-        logs=BusNodeLogs(transport, region, clock),
+        logs=BusNodeLogs(transport, region),
         clock=clock,
         ids=SystemIds(),
     )

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from choregos.agent.host import AgentHost, HostSettings
 from choregos.assembly.layout import DataDirectory, MachineConfig
 from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.node_logs import LogService
+from choregos.assembly.node_services.logs import LogService
 from choregos.assembly.service import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.node.agent_node import NodeSettings

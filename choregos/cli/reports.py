@@ -23,9 +23,10 @@ async def logs(
     follow: Annotated[bool, Parameter(name=("--follow", "-f"))] = False,
     tail: int | None = None,
     since: str = "",
+    previous: Annotated[bool, Parameter(name=("--previous", "-p"))] = False,
     session: Session = Session(),  # noqa: B008  (immutable)
 ) -> None:
-    """Print what an agent has logged.
+    """Print what an agent has logged since it was last started.
 
     Parameters
     ----------
@@ -37,11 +38,15 @@ async def logs(
         Only that many of the last lines.
     since
         Only lines of the last `30s`, `5m`, `1h`.
+    previous
+        What it had logged before it was last started again, instead.
     """
     since_s = max(1, round(parse_duration(since))) if since else None
     name = agent.rpartition("/")[2]
     async with session.connect() as client:
-        lines = client.logs(name, namespace=session.namespace, follow=follow, tail_lines=tail, since_s=since_s)
+        lines = client.logs(
+            name, namespace=session.namespace, follow=follow, tail_lines=tail, since_s=since_s, previous=previous
+        )
         async with contextlib.aclosing(lines):
             async for line in lines:
                 print(line, flush=follow)

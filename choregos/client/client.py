@@ -204,17 +204,20 @@ class Client:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: int | None = None,
+        previous: bool = False,
     ) -> AsyncGenerator[str, None]:
-        """The lines of an agent's log, oldest first; with `follow` for as long as the agent lives.
+        """The lines of an agent's log since it was last started, oldest first; with `follow` as long as it lives.
 
         Args:
             tail_lines: only that many of the last ones.
             since_s: only those of that many last seconds.
+            previous: those before it was last started instead, from its start before that.
         """
         resource = await self._resource("agents")
         query = {"follow": "true"} if follow else {}
         query |= {"tailLines": str(tail_lines)} if tail_lines is not None else {}
         query |= {"sinceSeconds": str(since_s)} if since_s is not None else {}
+        query |= {"previous": "true"} if previous else {}
         path = self._path(resource, namespace, agent, "log")
         lines = self._connection.lines(path, query, accept="text/plain, application/json", silence_s_max=None)
         async with contextlib.aclosing(lines):

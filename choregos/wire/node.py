@@ -1,4 +1,4 @@
-"""What a node answers on the bus, on `n.<region>._.<node>`: core request/reply, nothing stored."""
+"""What a node answers on the bus, on `n.<region>._.<node>.<service>`: core request/reply, nothing stored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import msgspec
 from choregos.wire.subjects import CLUSTER_SCOPE, token
 
 
-def node_subject(region: str, node: str) -> str:
-    """`n.<region>._.<node>`: requests to one node."""
-    return f"n.{token(region)}.{CLUSTER_SCOPE}.{token(node)}"
+LOGS = "logs"
+
+
+def node_subject(region: str, node: str, service: str) -> str:
+    """`n.<region>._.<node>.<service>`: requests of one sort to one node."""
+    return f"n.{token(region)}.{CLUSTER_SCOPE}.{token(node)}.{service}"
 
 
 class LogRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -21,6 +24,7 @@ class LogRequest(msgspec.Struct, frozen=True, array_like=True):
         since_ms: only lines of this wall clock or later, milliseconds; 0: all.
         after: cursor of the last reply; 0 at first. Lines before it are not repeated.
         wait_s: with nothing newer than `after`, how long the node waits for a line before it answers with none.
+        previous: what was written before the agent was last started again, instead of what was written since.
     """
 
     v: int
@@ -29,6 +33,7 @@ class LogRequest(msgspec.Struct, frozen=True, array_like=True):
     since_ms: int = 0
     after: int = 0
     wait_s: float = 0.0
+    previous: bool = False
 
 
 class LogReply(msgspec.Struct, frozen=True, array_like=True):

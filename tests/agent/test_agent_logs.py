@@ -42,6 +42,35 @@ def test_an_agent_that_never_spoke_is_unknown():
     assert not LogBook(10_000, 100_000).read(LogRequest(1, "a")).known
 
 
+def test_each_start_of_an_agent_begins_a_log_and_the_one_before_is_kept():
+    book = LogBook(10_000, 100_000)
+    book.begin("a")
+    for start in range(3):
+        for number in range(2):
+            book.append("a", number, "INFO", f"start {start} line {number}")
+        book.append("b", 0, "INFO", "other")
+        if start < 2:
+            book.begin("a")
+    assert texts(book, "a") == ["start 2 line 0", "start 2 line 1"]
+    assert texts(book, "a", previous=True) == ["start 1 line 0", "start 1 line 1"]
+    assert texts(book, "a", previous=True, tail_lines=1) == ["start 1 line 1"]
+    book.begin("a")
+    assert texts(book, "a") == []
+    assert texts(book, "a", previous=True) == ["start 2 line 0", "start 2 line 1"]
+    book.begin("a")
+    assert texts(book, "a", previous=True) == []
+
+
+def test_who_follows_reads_on_over_a_restart():
+    book = LogBook(10_000, 100_000)
+    book.append("a", 0, "INFO", "one")
+    cursor = book.read(LogRequest(1, "a")).cursor
+    book.append("a", 0, "INFO", "last words")
+    book.begin("a")
+    book.append("a", 0, "INFO", "again")
+    assert texts(book, "a", after=cursor) == ["last words", "again"]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 500)), max_size=200))
 def test_the_bounds_hold(writes):
     book = LogBook(2_000, 6_000)

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from choregos.api.authentication import PEER
-from choregos.api.context import ApiContext
+from choregos.api.context import ApiContext, LogChoice
 from choregos.api.server import ApiServer, build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import CALL_ERRORS, Temporary
@@ -233,16 +233,22 @@ class FakeCaller:
 
 @dataclass
 class FakeLogs:
-    """Two lines of every agent; the node `gone` cannot be reached; with `follow` a third line comes when allowed."""
+    """Two lines of every agent; the node `gone` cannot be reached; with `follow` a third line comes when allowed.
+
+    Attributes:
+        chosen: what was asked for last.
+    """
 
     more: asyncio.Event = field(default_factory=asyncio.Event)
+    chosen: LogChoice = field(default_factory=LogChoice)
 
-    async def lines(self, instance: Any, *, tail_lines: Any, since_s: Any, follow: bool) -> Any:
+    async def lines(self, instance: Any, choice: LogChoice) -> Any:
+        self.chosen = choice
         if instance.record.node == "gone":
             raise Temporary("node gone cannot be reached")
-        for number in (1, 2)[-tail_lines if tail_lines is not None else 0 :]:
+        for number in (1, 2)[-choice.tail_lines if choice.tail_lines is not None else 0 :]:
             yield number * 1000, "INFO", f"line {number}"
-        if follow:
+        if choice.follow:
             await self.more.wait()
             yield 3000, "INFO", "line 3"
             await asyncio.Event().wait()

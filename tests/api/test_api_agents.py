@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from choregos.api.context import LogChoice
+from choregos.wire.instances import Phase, StatusRecord
+
 AGENTS = "/apis/choregos.dev/v1/namespaces/default/agents"
 CALLS = "/apis/choregos.dev/v1/namespaces/default/agentcalls"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -95,6 +98,42 @@ async def test_a_followed_log_goes_on_until_the_server_ends(world: Any) -> None:
         assert await stream.raw_line() == b"INFO line 3"
         await world.app.close()
         assert await stream.raw_line() is None
+
+
+async def test_which_lines_of_a_log_is_the_clients_choice(world: Any) -> None:
+    await world.start_agents(1)
+    path = f"{AGENTS}/web-0/log"
+    assert (await world.client.get(path, sinceTime="1970-01-01T00:00:05.5Z", tailLines=2)).code == 200
+    assert world.logs.chosen == LogChoice(2, since_ms=5500)
+    before_ms = world.context.clock.wall_ms()
+    assert (await world.client.get(path, sinceSeconds=60)).code == 200
+    assert before_ms - 60_000 <= world.logs.chosen.since_ms <= world.context.clock.wall_ms() - 60_000
+    assert (await world.client.get(path, limitBytes=15)).body == b"INFO line 1\nINF"
+    assert (await world.client.get(path, limitBytes=12)).body == b"INFO line 1\n"
+    assert (await world.client.get(path, sinceTime="yesterday")).code == 400
+    both = await world.client.get(path, sinceTime="1970-01-01T00:00:05Z", sinceSeconds=1)
+    assert (both.code, "at most one of" in both.json["message"]) == (422, True)
+
+
+async def test_the_log_of_a_previous_instance_needs_a_restart(world: Any) -> None:
+    await world.start_agents(1)
+    path = f"{AGENTS}/web-0/log"
+    refused = await world.client.get(path, previous="true")
+    assert (refused.code, "has not been restarted" in refused.json["message"]) == (400, True)
+    record = world.context.directory.get("default", "web-0").record
+    again = StatusRecord(1, record.uid, record.binding, Phase.RUNNING, True, "host-2", 1, 3_000_000)
+    await world.writer.put_statuses([("default", "web-0", again)])
+    await world.context.directory.wait_for(world.writer.revision)
+    assert (await world.client.get(path, previous="true")).code == 200
+    assert world.logs.chosen.previous
+
+
+async def test_the_log_of_a_pod_is_that_of_its_agent(world: Any) -> None:
+    await world.start_agents(1)
+    path = "/api/v1/namespaces/default/pods/web-0/log"
+    assert (await world.client.get(path, container="agent", tailLines=1)).body == b"INFO line 2\n"
+    refused = await world.client.get(path, container="other")
+    assert (refused.code, refused.json["message"][:46]) == (400, "container other is not valid for pod web-0; it")
 
 
 async def test_a_log_that_cannot_be_read_is_a_status(world: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from choregos.api.context import LogChoice
 from choregos.cli.app import run
 from choregos.client import SyncClient
 from choregos.foundation.errors import CALL_ERRORS
@@ -41,8 +42,8 @@ class EchoCaller:
 class TwoLines:
     """Logs two lines; with `follow` it ends after them."""
 
-    async def lines(self, instance: Any, *, tail_lines: int | None, **_: Any) -> AsyncIterator[Any]:
-        for number in (1, 2)[-tail_lines if tail_lines else 0 :]:
+    async def lines(self, instance: Any, choice: LogChoice) -> AsyncIterator[Any]:
+        for number in (1, 2)[-choice.tail_lines if choice.tail_lines else 0 :]:
             yield number * 1000, "INFO", f"line {number}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from choregos.api.context import LogChoice
 from choregos.client import Client
 from choregos.foundation.errors import CALL_ERRORS
 from choregos.mesh.routes import Target
@@ -40,10 +41,10 @@ class EchoCaller:
 class TwoLines:
     """Logs two lines; with `follow` it goes on for ever."""
 
-    async def lines(self, instance: Any, *, tail_lines: int | None, follow: bool, **_: Any) -> AsyncIterator[Any]:
-        for number in (1, 2)[-tail_lines if tail_lines else 0 :]:
+    async def lines(self, instance: Any, choice: LogChoice) -> AsyncIterator[Any]:
+        for number in (1, 2)[-choice.tail_lines if choice.tail_lines else 0 :]:
             yield number * 1000, "INFO", f"line {number}"
-        if follow:
+        if choice.follow:
             await asyncio.Event().wait()
 
 

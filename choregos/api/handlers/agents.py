@@ -11,16 +11,17 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.responses import Response, StreamingResponse
 
-from choregos.api.context import LogLine
+from choregos.api.context import LogChoice, LogLine
 from choregos.api.handlers.reading import read_page
 from choregos.api.handlers.writing import read_delete_options
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
-from choregos.api.rules.options import DeleteOptions, list_options, log_options
+from choregos.api.rules.options import DeleteOptions, LogOptions, list_options, log_options
 from choregos.api.rules.status import bad_request
 from choregos.api.selection import select
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.timestamp import rfc3339_micro
+from choregos.resources.kinds.projected.pod import CONTAINER
 from choregos.resources.templates import grace_s
 from choregos.store.instance import Instance
 from choregos.wire.instances import VERSION, DeletionRecord
@@ -77,25 +78,40 @@ async def log(call: ApiRequest) -> Response:
     """The agent's log as text; an error before the first line is a Status, one after it a last line."""
     options = log_options(call.query)
     instance = call.context.directory.get(call.target.namespace, call.name)
-    if not instance.record.node:
-        raise bad_request(f'agent "{call.name}" has no node yet, so it has logged nothing')
-    lines = aiter(
-        call.context.logs.lines(instance, tail_lines=options.tail_lines, since_s=options.since_s, follow=options.follow)
-    )
+    _check_log(call, instance, options)
+    since_ms = options.since_ms or 0
+    if options.since_s is not None:
+        since_ms = call.context.clock.wall_ms() - options.since_s * 1000
+    choice = LogChoice(options.tail_lines, since_ms, options.follow, options.previous)
+    lines = aiter(call.context.logs.lines(instance, choice))
     # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
     first = None if options.follow else await anext(lines, None)
-    text = _text(call, lines, first, options.timestamps)
+    text = _text(call, lines, first, options)
     return StreamingResponse(text, media_type="text/plain; charset=utf-8")
 
 
+def _check_log(call: ApiRequest, instance: Instance, options: LogOptions) -> None:
+    """Raises: Refusal 400, the agent cannot have what is asked for; in words that fit it under either kind."""
+    if options.container not in ("", CONTAINER):
+        raise bad_request(f"container {options.container} is not valid for pod {call.name}; it has one, {CONTAINER}")
+    if not instance.record.node:
+        raise bad_request(f'{call.kind.singular} "{call.name}" has no node yet, so it has logged nothing')
+    if options.previous and not (instance.status is not None and instance.status.restarts):
+        raise bad_request(f'{call.kind.singular} "{call.name}" has not been restarted, so there is no previous log')
+
+
 async def _text(
-    call: ApiRequest, lines: AsyncIterator[LogLine], first: LogLine | None, timestamps: bool
+    call: ApiRequest, lines: AsyncIterator[LogLine], first: LogLine | None, options: LogOptions
 ) -> AsyncIterator[bytes]:
+    left = options.limit_bytes
     try:
-        if first is not None:
-            yield _format(first, timestamps)
-        while True:
-            yield _format(await call.streams.wait(anext(lines), None), timestamps)
+        line = first
+        while left is None or left > 0:
+            if line is not None:
+                text = _format(line, options.timestamps)[:left]
+                left = None if left is None else left - len(text)
+                yield text
+            line = await call.streams.wait(anext(lines), None)
     except (StopAsyncIteration, TimeoutError):
         return
     except ChoregosError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from choregos.api.rules.status import Refusal, bad_request
 from choregos.foundation.errors import FieldError
+from choregos.foundation.timestamp import parse_rfc3339
 
 PropagationPolicies = ("Background", "Foreground", "Orphan")
 
@@ -60,21 +61,42 @@ class DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """Options of a log; None means no bound."""
+    """`v1.PodLogOptions`; None means no bound.
+
+    Attributes:
+        since_s: only lines of the last so many seconds. since_ms: only those of this wall clock or later. One at most.
+        limit_bytes: the text ends after so many.
+        container: empty for the only one.
+    """
 
     tail_lines: int | None
-    since_s: float | None
+    since_s: int | None
+    since_ms: int | None
     follow: bool
     timestamps: bool
+    previous: bool
+    limit_bytes: int | None
+    container: str
 
 
 def log_options(query: Mapping[str, str]) -> LogOptions:
-    since = _integer(query, "sinceSeconds")
+    """Raises: Refusal 400 for a value of the wrong form, 422 for two beginnings."""
+    since, text = _integer(query, "sinceSeconds"), query.get("sinceTime")
+    if since is not None and text:
+        raise _forbidden("sinceTime", "at most one of `sinceTime` or `sinceSeconds` may be specified")
+    try:
+        since_ms = parse_rfc3339(text) if text else None
+    except ValueError as error:
+        raise bad_request(f"sinceTime must be a time such as 2026-11-22T18:59:07Z: {error}") from error
     return LogOptions(
         tail_lines=_integer(query, "tailLines"),
-        since_s=None if since is None else float(since),
+        since_s=since,
+        since_ms=since_ms,
         follow=_boolean(query, "follow") is True,
         timestamps=_boolean(query, "timestamps") is True,
+        previous=_boolean(query, "previous") is True,
+        limit_bytes=_integer(query, "limitBytes"),
+        container=query.get("container", ""),
     )
 
 

@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from choregos.agent.host import AgentHost
-from choregos.api.context import LogLine
-from choregos.foundation.clock import Clock
+from choregos.api.context import LogChoice, LogLine
 from choregos.foundation.errors import CallError, NotFound, Temporary
 from choregos.foundation.tasks import Tasks, logged
 from choregos.messaging.transport import CallTransport, Closer
 from choregos.store.instance import Instance
-from choregos.wire.node import LogReply, LogRequest, node_subject
+from choregos.wire.node import LOGS, LogReply, LogRequest, node_subject
 
 ANSWER_TIMEOUT_S = 5.0
 WAIT_S = 10.0
@@ -31,22 +30,18 @@ _request_decoder = msgspec.msgpack.Decoder(LogRequest)
 class BusNodeLogs:
     """The API server's side; fills `choregos.api.context.NodeLogs`."""
 
-    def __init__(self, transport: CallTransport, region: str, clock: Clock) -> None:
+    def __init__(self, transport: CallTransport, region: str) -> None:
         self._transport = transport
         self._region = region
-        self._clock = clock
 
-    async def lines(
-        self, instance: Instance, *, tail_lines: int | None, since_s: float | None, follow: bool
-    ) -> AsyncIterator[LogLine]:
+    async def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
         """See `choregos.api.context.NodeLogs.lines`."""
         record = instance.record
         if not record.node:
             raise NotFound(f"agent {instance.name} has no log: it is bound to no node yet")
-        subject = node_subject(self._region, record.node)
-        since_ms = self._clock.wall_ms() - int(since_s * 1000) if since_s is not None else 0
-        tail = -1 if tail_lines is None else tail_lines
-        request = LogRequest(1, record.uid, tail_lines=tail, since_ms=since_ms)
+        subject = node_subject(self._region, record.node, LOGS)
+        tail = -1 if choice.tail_lines is None else choice.tail_lines
+        request = LogRequest(1, record.uid, tail_lines=tail, since_ms=choice.since_ms, previous=choice.previous)
         while True:
             try:
                 answer = await self._transport.request(
@@ -57,7 +52,7 @@ class BusNodeLogs:
             reply = _reply_decoder.decode(answer)
             for line in reply.lines:
                 yield line
-            if not follow:
+            if not choice.follow or choice.previous:
                 return
             request = LogRequest(1, record.uid, after=reply.cursor, wait_s=WAIT_S)
 
@@ -72,7 +67,7 @@ class LogService:
         self._close: Closer
 
     async def open(self, region: str, node: str) -> None:
-        self._close = await self._transport.serve(node_subject(region, node), self._received)
+        self._close = await self._transport.serve(node_subject(region, node, LOGS), self._received)
 
     async def close(self) -> None:
         await self._close()
