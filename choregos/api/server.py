@@ -111,6 +111,7 @@ class ApiServer:
             if call is None:
                 return self._documents.respond(request)
             handler = _handler(call, request.method)
+            await _catch_up(call)
             return await handler(call)
         except ClientDisconnect:
             raise
@@ -200,6 +201,19 @@ def _handler(call: ApiRequest, method: str) -> Handler:
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
         raise method_not_allowed(kind.instead)
     return handler
+
+
+async def _catch_up(call: ApiRequest) -> None:
+    """A client reads what it was told is stored, whichever server has told it so, unless it asks for less.
+
+    Raises: Temporary, this server cannot know: the store cannot be reached.
+    """
+    if call.request.method in ("GET", "HEAD") and (call.query.get("resourceVersion") or call.query.get("continue")):
+        return
+    if call.source is not None:
+        await call.source.catch_up()
+    if call.kind.plane != "declarative" and call.request.method == "POST":
+        await call.context.resources.catch_up()  # which has the namespaces
 
 
 def _addressed(target: Target, verb: str) -> bool:

@@ -40,12 +40,16 @@ class Event(Generic[T]):
 
 
 class Source(Protocol[T]):
-    """Reads of one kind. `get` raises `NotFound`, `watch` raises `Expired`, `wait_for` raises `Temporary`."""
+    """Reads of one kind. `get` raises `NotFound`, `watch` `Expired`, `wait_for` and `catch_up` `Temporary`."""
 
     @property
     def revision(self) -> int: ...
 
     async def wait_for(self, revision: int, timeout_s: float) -> None: ...
+
+    async def catch_up(self) -> None:
+        """Returns once everything that was acknowledged before this call, by any server, can be read here."""
+        ...
 
     def get(self, namespace: str, name: str) -> T: ...
 
@@ -91,6 +95,9 @@ class StoredSource:
 
     async def wait_for(self, revision: int, timeout_s: float) -> None:
         await self.store.wait_for(revision, timeout_s)
+
+    async def catch_up(self) -> None:
+        await self.store.catch_up()
 
     def get(self, namespace: str, name: str) -> Object:
         return self.store.get(self.kind.plural, namespace, name)
@@ -162,6 +169,9 @@ class InstanceSource:
 
     async def wait_for(self, revision: int, timeout_s: float) -> None:
         await self._directory.wait_for(revision, timeout_s)
+
+    async def catch_up(self) -> None:
+        await self._directory.catch_up()
 
     def get(self, namespace: str, name: str) -> Instance:
         return self._directory.get(namespace, name)

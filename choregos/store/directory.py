@@ -57,8 +57,7 @@ class Directory(ReadModel[InstanceChange]):
             "ad": self._apply_deletion,
             "at": self._apply_template,
         }
-        filters = [f"{kind}.{subjects.token(region)}.>" for kind in self._appliers]
-        super().__init__(log, filters, clock)
+        super().__init__(log, clock)
 
     # Reading
 
@@ -134,6 +133,8 @@ class Directory(ReadModel[InstanceChange]):
     # The follower's model
 
     def apply(self, record: Record) -> InstanceChange | None:
+        if record.subject.startswith(_LEASES):
+            return None
         kind, _, namespace, name = record.subject.split(".")
         return self._appliers[kind]((intern(subjects.untoken(namespace)), subjects.untoken(name)), record)
 
@@ -298,6 +299,7 @@ _DELETION = msgspec.msgpack.Decoder(DeletionRecord)
 _TEMPLATE = msgspec.msgpack.Decoder(TemplateRecord)
 _SPEC = msgspec.json.Decoder(dict[str, Any])
 
+_LEASES = "al."
 _SHARED_FIELDS = ("agent_set", "agent_set_uid", "template", "node", "reason", "message")
 """Strings that many agent records have in common; kept once."""
 

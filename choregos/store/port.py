@@ -131,6 +131,13 @@ class RecordLog(Protocol):
         """The subject's last record, read from the leader (never stale); None if it has none or it has expired."""
         ...
 
+    async def newest(self) -> int:
+        """Sequence of the newest record there is, read from the leader (never stale); 0 if there is none.
+
+        A reader of all subjects that has come this far knows everything that was acknowledged before this was called.
+        """
+        ...
+
     def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         """Follows the log from the first record after sequence `after`, for ever, until the iterator is closed.
 

@@ -13,6 +13,7 @@ from typing import Generic, Self, TypeVar
 
 from choregos.foundation.clock import Clock
 from choregos.store.follower import WAIT_TIMEOUT_S, Follower
+from choregos.store.freshness import Freshness
 from choregos.store.port import Record, RecordLog
 
 log = logging.getLogger(__name__)
@@ -21,17 +22,19 @@ C = TypeVar("C")
 
 
 class ReadModel(ABC, Generic[C]):
-    """A model of the records that `filters` select, in memory. An async context manager: open means complete."""
+    """A model of a log's records, in memory. An async context manager: open means complete."""
 
-    def __init__(self, log: RecordLog, filters: Sequence[str], clock: Clock) -> None:
+    def __init__(self, log: RecordLog, clock: Clock) -> None:
         self._listeners: list[Callable[[Sequence[C]], None]] = []
-        self._follower: Follower[C] = Follower(log, filters, self, clock)
+        self._follower: Follower[C] = Follower(log, (">",), self, clock)
+        self._freshness = Freshness(log)
 
     async def __aenter__(self) -> Self:
         await self._follower.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._freshness.close()
         await self._follower.close()
 
     @property
@@ -42,6 +45,14 @@ class ReadModel(ABC, Generic[C]):
     async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Returns once everything up to `revision` is here; raises `Temporary` after `timeout_s` seconds."""
         await self._follower.wait_for(revision, timeout_s)
+
+    async def catch_up(self) -> None:
+        """Returns once everything that anybody was told is stored before this call is here, whoever wrote it.
+
+        Raises:
+            Temporary: the log cannot be reached, or is too far ahead.
+        """
+        await self._follower.wait_for(await self._freshness.newest())
 
     def on_change(self, listener: Callable[[Sequence[C]], None]) -> Callable[[], None]:
         """Calls `listener` with every batch of changes, after it has been applied; the result ends that.

@@ -99,7 +99,7 @@ class ResourceStore(ReadModel[Change]):
     """
 
     def __init__(self, log: RecordLog, clock: Clock, *, ttl_s: int | None = None) -> None:
-        super().__init__(log, (">",), clock)
+        super().__init__(log, clock)
         self._log = log
         self._clock = clock
         self._ttl_s = ttl_s

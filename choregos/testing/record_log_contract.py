@@ -52,6 +52,19 @@ class RecordLogContract:
         second = await log.append(Write("b.1", b"y"))
         assert 0 < first < second
 
+    async def test_the_newest_record_is_that_of_any_subject_and_not_one_that_vanished(self, log: RecordLog) -> None:
+        assert await log.newest() == 0
+        first = await log.append(Write("a.1", b"x"))
+        assert await log.newest() == first
+        second = await log.append(Write("b.1", b"y", tombstone=True))
+        assert await log.newest() == second
+        _, seen = await read_batch(log)
+        assert seen >= second
+        await log.append(Write("a.1", b"z", expected=first))
+        with pytest.raises(Conflict):
+            await log.append(Write("b.1", b"z", expected=first))
+        assert second < await log.newest() <= (await read_batch(log))[1]
+
     async def test_last_is_the_newest_record_of_its_subject(self, log: RecordLog) -> None:
         await log.append(Write("a.1", b"old"))
         sequence = await log.append(Write("a.1", b"new"))

@@ -68,6 +68,9 @@ class MortalLog:
     async def last(self, subject: str) -> Record | None:
         return await self._log.last(subject)
 
+    async def newest(self) -> int:
+        return await self._log.newest()
+
     def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         return self._log.tail(subjects, after=after)
 

@@ -48,6 +48,9 @@ class SlowLog:
     async def last(self, subject: str) -> Record | None:
         return await self._log.last(subject)
 
+    async def newest(self) -> int:
+        return await self._log.newest()
+
     async def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         async with aclosing(self._log.tail(subjects, after=after)) as batches:
             async for batch in batches:

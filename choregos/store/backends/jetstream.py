@@ -148,12 +148,9 @@ class JetStreamLog:
         return epoch is None or epoch.sequence != fence.epoch
 
     async def last(self, subject: str) -> Record | None:
-        answer = await self._requests.call(f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": subject})
-        if _code(answer) == NO_MESSAGE:
+        message = await self._last_message(subject)
+        if message is None:
             return None
-        if "error" in answer:
-            raise self._error(answer["error"])
-        message = answer["message"]
         return Record(
             subject,
             base64.b64decode(message.get("data", "")),
@@ -161,6 +158,19 @@ class JetStreamLog:
             f"{OPERATION}: {TOMBSTONE}".encode() in base64.b64decode(message.get("hdrs", "")),
             parse_rfc3339(message["time"]),
         )
+
+    async def newest(self) -> int:
+        message = await self._last_message(">")
+        return 0 if message is None else int(message["seq"])
+
+    async def _last_message(self, filter: str) -> dict[str, Any] | None:
+        answer = await self._requests.call(f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": filter})
+        if _code(answer) == NO_MESSAGE:
+            return None
+        if "error" in answer:
+            raise self._error(answer["error"])
+        message: dict[str, Any] = answer["message"]
+        return message
 
     def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         return follow(self._bus, self._requests, self.stream, subjects, after)

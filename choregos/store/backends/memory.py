@@ -90,6 +90,10 @@ class MemoryLog:
         self._expire()
         return self._records.get(subject)
 
+    async def newest(self) -> int:
+        self._expire()
+        return next((record.sequence for record in reversed(self._records.values())), 0)
+
     async def tail(self, subjects: Sequence[str] = (">",), *, after: int = 0) -> AsyncGenerator[Batch, None]:
         if after > self._sequence:
             raise Expired(f"the log ends at {self._sequence}, before {after}")
