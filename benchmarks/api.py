@@ -28,8 +28,8 @@ from benchmarks.fleets import cluster, memory_bytes, running_machine, start
 from benchmarks.http_connection import HttpConnection, RequestFailed, administrator, open_connection
 from benchmarks.report import Report, Row, median, number, quantile
 from benchmarks.timing import Call, sequential_us
-from choregos.assembly.service import bus_address
-from choregos.assembly.up import Machine
+from choregos.assembly.machine.up import Machine
+from choregos.assembly.services.running import bus_address
 from choregos.foundation.bus import connect
 from choregos.security.credentials import BusUser
 

@@ -26,8 +26,8 @@ from benchmarks.fleets import DRIVER, cluster, drive, running_machine, start
 from benchmarks.peers import Peer
 from benchmarks.report import Claim, Report, median, number, quantile
 from benchmarks.subject import Subject, SubjectFailed
-from choregos.assembly.service import bus_address
-from choregos.assembly.up import Machine
+from choregos.assembly.machine.up import Machine
+from choregos.assembly.services.running import bus_address
 from choregos.foundation.errors import Permanent
 from choregos.messaging import neighbourhood
 from choregos.security.credentials import BusUser

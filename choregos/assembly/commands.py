@@ -52,8 +52,8 @@ def up(
     """
     import asyncio
 
+    from choregos.assembly.machine.up import UpOptions, parse_capacity
     from choregos.assembly.session import run_up
-    from choregos.assembly.up import UpOptions, parse_capacity
 
     options = UpOptions(
         data_directory=_directory(data_dir),
@@ -76,9 +76,9 @@ def api(*, data_dir: DataDirectoryOption = None, api_port: int | None = None) ->
     api_port
         Where it listens on the API's address; by default where `choregos up` has put it.
     """
-    from choregos.assembly.api import run_api
-    from choregos.assembly.layout import DataDirectory
-    from choregos.assembly.service import run_service
+    from choregos.assembly.machine.layout import DataDirectory
+    from choregos.assembly.services.api import run_api
+    from choregos.assembly.services.running import run_service
 
     directory = DataDirectory(_directory(data_dir))
     run_service("api", directory, lambda config: run_api(directory, config, api_port or config.api_port))
@@ -89,9 +89,9 @@ def control(*, data_dir: DataDirectoryOption = None) -> None:
 
     `choregos up` runs this as one of its processes.
     """
-    from choregos.assembly.control import run_control
-    from choregos.assembly.layout import DataDirectory
-    from choregos.assembly.service import run_service
+    from choregos.assembly.machine.layout import DataDirectory
+    from choregos.assembly.services.control import run_control
+    from choregos.assembly.services.running import run_service
 
     directory = DataDirectory(_directory(data_dir))
     run_service("control", directory, lambda config: run_control(directory, config))
@@ -102,9 +102,9 @@ def node(*, data_dir: DataDirectoryOption = None) -> None:
 
     `choregos up` runs this as one of its processes.
     """
-    from choregos.assembly.layout import DataDirectory
-    from choregos.assembly.node import run_node
-    from choregos.assembly.service import run_service
+    from choregos.assembly.machine.layout import DataDirectory
+    from choregos.assembly.services.node import run_node
+    from choregos.assembly.services.running import run_service
 
     directory = DataDirectory(_directory(data_dir))
     run_service("node", directory, lambda config: run_node(directory, config))

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from choregos.assembly.service import until_signal
-from choregos.assembly.up import Machine, UpOptions
+from choregos.assembly.machine.up import Machine, UpOptions
+from choregos.assembly.services.running import until_signal
 from choregos.client import Client
 from choregos.client.manifests import load_manifests
 from choregos.foundation.errors import Invalid

@@ -7,8 +7,8 @@ import logging
 import shlex
 import sys
 
-from choregos.assembly.service import until_signal
-from choregos.assembly.up import Machine, UpOptions
+from choregos.assembly.machine.up import Machine, UpOptions
+from choregos.assembly.services.running import until_signal
 
 
 async def run_up(options: UpOptions) -> None:

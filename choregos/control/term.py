@@ -16,7 +16,7 @@ from choregos.control.loop import Controller, LoopSettings, Reconciler
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Temporary
 from choregos.foundation.tasks import Tasks
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
 from choregos.store.port import Fence
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from choregos.resources.registry import by_resource
 from choregos.resources.validation import validate
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
-from choregos.store.heartbeat import Heartbeat
 from choregos.store.instance import Instance, InstanceChange
 from choregos.store.instances import InstanceWriter
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
+from choregos.store.leases.heartbeat import Heartbeat
 from choregos.store.port import RecordLog
 from choregos.store.resources import ResourceStore
 from choregos.testing.sim_clock import SimClock

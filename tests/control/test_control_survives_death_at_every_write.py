@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from control_world import REGION, SimNode, World, cluster, controllers, memory_world, opened
 
-from choregos.assembly.logs import open_logs, provision
+from choregos.assembly.services.logs import open_logs, provision
 from choregos.foundation.bus import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary

@@ -13,7 +13,7 @@ from choregos.control.events import EventRecorder
 from choregos.control.fleet.abandoned import PATIENCE_S
 from choregos.control.fleet.controller import FleetController, FleetStores
 from choregos.resources import meta
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
 from choregos.store.port import Fence, Write
 from choregos.store.resources import ResourceStore
 

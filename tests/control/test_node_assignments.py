@@ -19,7 +19,7 @@ from choregos.control.node.statuses import MESSAGE_BYTES_MAX, StatusReporter
 from choregos.foundation.errors import Temporary
 from choregos.resources.quantity import parse_all
 from choregos.resources.templates import canonical_digest
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
 from choregos.store.port import Fence
 from choregos.wire.instances import AgentRecord, Phase, StatusRecord, TemplateRecord
 

@@ -13,7 +13,7 @@ from conftest import MakeUp
 from e2e_fleet import Fleet, hosts, until_event
 from e2e_machine import as_yaml, cluster, until
 
-from choregos.assembly.disk import FREE_BYTES_MIN
+from choregos.assembly.machine.disk import FREE_BYTES_MIN
 
 pytestmark = pytest.mark.real
 

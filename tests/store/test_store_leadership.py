@@ -12,8 +12,8 @@ from choregos.foundation.errors import Deposed, Temporary
 from choregos.foundation.tasks import Tasks
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.store.backends.memory import MemoryLog
-from choregos.store.heartbeat import Heartbeat, LeaseObserver
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
+from choregos.store.leases.heartbeat import Heartbeat, LeaseObserver
 from choregos.store.port import Fence, Record, Write
 from choregos.testing.sim_clock import SimClock
 

@@ -13,8 +13,8 @@ import pytest
 from choregos.foundation.errors import Expired, Permanent, Temporary
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
-from choregos.store.heartbeat import LeaseObserver
 from choregos.store.instance import InstanceChange
+from choregos.store.leases.heartbeat import LeaseObserver
 from choregos.store.port import Batch, Record, Write
 from choregos.store.resources import ResourceStore
 from choregos.testing.sim_clock import SimClock

@@ -21,7 +21,7 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.resources import meta
 from choregos.resources.registry import KINDS
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
 from choregos.store.port import Fence
 from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType

@@ -21,7 +21,7 @@ from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
 from choregos.store.directory import Directory
-from choregos.store.heartbeat import Heartbeat
+from choregos.store.leases.heartbeat import Heartbeat
 from choregos.store.port import RecordLog
 from choregos.store.resources import ResourceStore
 

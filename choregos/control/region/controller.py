@@ -28,10 +28,10 @@ from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.store.directory import Directory
-from choregos.store.heartbeat import LeaseObserver
 from choregos.store.instance import InstanceChange
 from choregos.store.instances import InstanceWriter
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
+from choregos.store.leases.heartbeat import LeaseObserver
 from choregos.store.port import Fence, RecordLog, Write
 from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType

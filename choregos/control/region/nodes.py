@@ -21,7 +21,7 @@ from choregos.resources import meta
 from choregos.resources.events import NORMAL, WARNING
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.scheduling.snapshot import NO_EXECUTE
-from choregos.store.heartbeat import LeaseObserver
+from choregos.store.leases.heartbeat import LeaseObserver
 
 SCAN = LoopSettings(resync_s=1.0)
 """Silence makes no event, so it is looked for; a scan costs one comparison per node."""

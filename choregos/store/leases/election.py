@@ -23,7 +23,7 @@ from choregos.foundation.backoff import Backoff
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks
-from choregos.store.lease_record import encode, lease_of
+from choregos.store.leases.record import encode, lease_of
 from choregos.store.port import Fence, RecordLog, Write
 from choregos.wire import subjects
 from choregos.wire.instances import VERSION, LeaseRecord

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from choregos.assembly.layout import DataDirectory, MachineConfig
-from choregos.assembly.ports import claim, free_port, is_free
-from choregos.assembly.processes import Child, ChildExit, ChildSpec, start_together
+from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.machine.ports import claim, free_port, is_free
+from choregos.assembly.machine.processes import Child, ChildExit, ChildSpec, start_together
 from choregos.client import Client
 from choregos.foundation.backoff import RECONNECT
 from choregos.foundation.clock import SystemClock

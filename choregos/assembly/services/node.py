@@ -12,10 +12,10 @@ import time
 from contextlib import AsyncExitStack
 
 from choregos.agent.host import AgentHost, HostSettings
-from choregos.assembly.layout import DataDirectory, MachineConfig
-from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.node_services.logs import LogService
-from choregos.assembly.service import bus_address
+from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs
+from choregos.assembly.services.of_node.logs import LogService
+from choregos.assembly.services.running import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.node.agent_node import NodeSettings
 from choregos.control.node.controller import NodeController, NodeStores

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from choregos.assembly.disk import Disk
+from choregos.assembly.machine.disk import Disk
 from choregos.foundation.errors import Permanent
 from choregos.foundation.files import private_directory, write_atomic
 

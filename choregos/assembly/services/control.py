@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from choregos.assembly.layout import DataDirectory, MachineConfig
-from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs, provision
-from choregos.assembly.service import bus_address
+from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs, provision
+from choregos.assembly.services.running import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.controller import FleetController, FleetStores
 from choregos.control.region.controller import RegionController, RegionStores
@@ -21,7 +21,7 @@ from choregos.foundation.ids import SystemIds
 from choregos.security.credentials import BusUser
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
-from choregos.store.lease import LeaderElection
+from choregos.store.leases.election import LeaderElection
 from choregos.store.resources import ResourceStore
 
 NAME = "choregos control"

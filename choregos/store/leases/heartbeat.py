@@ -14,7 +14,7 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks
 from choregos.store.follower import Follower
-from choregos.store.lease_record import decode, encode, lease_of
+from choregos.store.leases.record import decode, encode, lease_of
 from choregos.store.port import Record, RecordLog, Write
 from choregos.wire import subjects
 from choregos.wire.instances import VERSION, LeaseRecord

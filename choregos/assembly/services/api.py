@@ -15,10 +15,10 @@ from contextlib import AsyncExitStack
 from choregos.api.context import ApiContext
 from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
-from choregos.assembly.layout import DataDirectory, MachineConfig
-from choregos.assembly.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.node_services.logs import BusNodeLogs
-from choregos.assembly.service import bus_address
+from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs
+from choregos.assembly.services.of_node.logs import BusNodeLogs
+from choregos.assembly.services.running import bus_address
 from choregos.foundation.bus import connect
 from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.clock import Clock, SystemClock

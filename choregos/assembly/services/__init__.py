@@ -1,0 +1,1 @@
+"""The processes that `choregos up` starts, each put together from its parts: API server, controllers, node."""

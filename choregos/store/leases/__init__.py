@@ -1,0 +1,1 @@
+"""Leases on subjects of a log: who leads, and who is alive."""
