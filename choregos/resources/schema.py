@@ -5,11 +5,17 @@ field is a plain one that may be absent, free-form parts are marked `x-kubernete
 descriptions are the docstrings of the models' fields. Only what is in `COMPONENTS` is referred to, so that `explain`
 shows its name as the type; whoever serves a schema serves these with it. Invariant: the result holds nothing that
 OpenAPI 3.0 does not know (`anyOf` with null, `const`).
+
+The structure of a kind is read from that: what is one value, what is taken apart, what names the elements of a list.
+Whoever merges or compares objects part by part goes by it, and so does the rule that no two elements of a list have the
+same name. It follows Kubernetes' `x-kubernetes-list-type`, `-list-map-keys` and `-map-type`: objects are taken apart
+unless they say otherwise, lists are one value unless they are sets or maps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -97,3 +103,77 @@ def _own(node: Schema) -> Schema:
     if "description" in own:
         own["description"] = " ".join(own["description"].split())
     return own
+
+
+# Structure: how what the schema describes is taken apart
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One place of a structure.
+
+    Attributes:
+        form: `object`, `list`, `scalar`, or `any` for free-form JSON.
+        atomic: an object that is one value.
+        fields: of an object, by name.
+        element: what stands under other keys of an object, and in a list; None if nothing may.
+        keys: of a list that is a map, the fields whose values name an element, in alphabetical order.
+        unique: a list that is a set: its elements are scalars and name themselves.
+        names_within: whether elements of a list are named anywhere in it.
+    """
+
+    form: str
+    atomic: bool = False
+    fields: Mapping[str, Node] = field(default_factory=dict)
+    element: Node | None = None
+    keys: tuple[str, ...] = ()
+    unique: bool = False
+    names_within: bool = False
+
+    @property
+    def is_named_list(self) -> bool:
+        return self.unique or bool(self.keys)
+
+    def at(self, name: str) -> Node:
+        """What stands under a key of an object."""
+        return self.fields.get(name) or self.element or ANY
+
+
+ANY = Node("any")
+
+
+@lru_cache(maxsize=64)
+def structure(kind: Kind) -> Node:
+    return _node(openapi_schema(kind, kind.group, kind.version))
+
+
+def _node(schema: Schema) -> Node:
+    if schema.get("type") == "array":
+        list_type = schema.get("x-kubernetes-list-type", "atomic")
+        keys = tuple(sorted(schema.get("x-kubernetes-list-map-keys", ()))) if list_type == "map" else ()
+        item = _node(schema.get("items", {}))
+        unique = list_type == "set"
+        return Node(
+            "list", element=item, keys=keys, unique=unique, names_within=unique or bool(keys) or item.names_within
+        )
+    free = schema.get("x-kubernetes-preserve-unknown-fields") is True
+    if free and "properties" not in schema:
+        return ANY
+    if schema.get("type") != "object":
+        return Node("scalar")
+    fields = {name: _node(child) for name, child in schema.get("properties", {}).items()}
+    others = schema.get("additionalProperties")
+    element = ANY if free else _node(others) if isinstance(others, dict) else None
+    names_within = any(child.names_within for child in (*fields.values(), element) if child is not None)
+    atomic = schema.get("x-kubernetes-map-type") == "atomic"
+    return Node("object", atomic=atomic, fields=fields, element=element, names_within=names_within)
+
+
+def element_name(node: Node, item: Any) -> tuple[Any, ...] | None:
+    """What names an element of a named list: its value, or those of its keys; None if it does not say."""
+    if node.unique:
+        return None if item is None or isinstance(item, dict | list) else (item,)
+    if not isinstance(item, dict):
+        return None
+    names = tuple(item.get(key) for key in node.keys)
+    return None if any(part is None or isinstance(part, dict | list) for part in names) else names

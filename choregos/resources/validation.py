@@ -19,6 +19,10 @@ from pydantic import ValidationError
 
 from choregos.foundation.errors import FieldError, Invalid
 from choregos.resources.kind import Kind, Object, ReadOnlyObject, value_at
+from choregos.resources.schema import Node, element_name, structure
+
+_NOT_OURS = "managedFields"
+"""Of the metadata: the API server's, which reads and writes it, stores it as one text, and lets no client do so."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
@@ -31,7 +35,7 @@ class Validated:
     """
     Attributes:
         object: defaults filled (in an AgentCluster not inside of lists), quantities canonical, unknown fields and nulls
-            left out. Shares nothing with the input.
+            left out. Shares nothing with the input but `metadata.managedFields`, into which nobody looks here.
         warnings: for the person, in the manifest's terms.
         unknown_fields: paths of what the kind does not know.
     """
@@ -54,7 +58,7 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
     if not isinstance(obj, dict):
         raise Invalid(f"a {kind.kind} must be an object, found {_shown(obj)}")
     candidate = {**obj, "apiVersion": kind.api_version, "kind": kind.kind}
-    faults = [*_type_faults(kind, obj), *_metadata_faults(kind, obj)]
+    faults = [*_type_faults(kind, obj), *_metadata_faults(kind, obj), *_repetitions(structure(kind), obj, ())]
     dump, unknown, model_faults = _through_model(kind, candidate)
     faults.extend(model_faults)
     if kind.rules is not None:
@@ -90,7 +94,14 @@ def _through_model(kind: Kind, candidate: Object) -> tuple[Object | None, list[s
 
 
 def _dump(kind: Kind, candidate: Object) -> Object:
-    return kind.model.model_validate(candidate).model_dump(by_alias=True, exclude_none=True)
+    metadata = candidate.get("metadata")
+    kept = metadata.get(_NOT_OURS) if isinstance(metadata, dict) else None
+    if isinstance(metadata, dict) and kept is not None:
+        candidate = {**candidate, "metadata": {name: part for name, part in metadata.items() if name != _NOT_OURS}}
+    dump = kind.model.model_validate(candidate).model_dump(by_alias=True, exclude_none=True)
+    if kept is not None:
+        dump["metadata"][_NOT_OURS] = kept
+    return dump
 
 
 def _remove(obj: Any, location: Sequence[int | str]) -> None:
@@ -117,6 +128,24 @@ def _metadata_faults(kind: Kind, obj: ReadOnlyObject) -> Iterator[FieldError]:
         yield FieldError("metadata.name", "is required", "FieldValueRequired")
     if not kind.namespaced and metadata.get("namespace"):
         yield FieldError("metadata.namespace", f"a {kind.kind} has no namespace", "FieldValueForbidden")
+
+
+def _repetitions(node: Node, value: Any, place: tuple[int | str, ...]) -> Iterator[FieldError]:
+    """Elements of lists that are named as one before them."""
+    if not node.names_within:
+        return
+    if isinstance(value, dict) and node.form == "object":
+        for name, part in value.items():
+            yield from _repetitions(node.at(name), part, (*place, name))
+    elif isinstance(value, list) and node.element is not None:
+        seen = set()
+        for index, item in enumerate(value):
+            name = element_name(node, item)
+            if name is not None and name in seen:
+                shown = " with ".join(map(_shown, name))
+                yield FieldError(dotted((*place, index, *node.keys)), f"{shown} is listed twice", "FieldValueDuplicate")
+            seen.add(name)
+            yield from _repetitions(node.element, item, (*place, index))
 
 
 def _immutable_faults(kind: Kind, previous: ReadOnlyObject, obj: ReadOnlyObject) -> Iterator[FieldError]:

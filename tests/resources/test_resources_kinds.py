@@ -277,6 +277,9 @@ OPENAPI_WORDS = {
     "allOf",
     "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-group-version-kind",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
 }
 
 

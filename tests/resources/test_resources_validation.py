@@ -236,7 +236,7 @@ def test_types_and_regions_may_not_be_given_twice() -> None:
     )
     assert found == {
         "spec.regions[0].agent_distribution.agents": "counts 'agent', as 'agent' does",
-        "spec.regions[1].name": "the region 'us' is listed twice",
+        "spec.regions[1].name": "'us' is listed twice",
     }
 
 

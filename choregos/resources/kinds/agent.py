@@ -8,7 +8,7 @@ from pydantic import Field
 
 from choregos.resources.columns import AGE, NAME, joined, path
 from choregos.resources.kind import Column, Kind, ReadOnlyObject, Subresource
-from choregos.resources.kinds.parts import Condition, Count, Part, Resource, Time
+from choregos.resources.kinds.parts import Conditions, Count, Part, Resource, Time
 from choregos.resources.kinds.template import Resources, Runtime
 from choregos.resources.meta import GROUP
 
@@ -55,7 +55,7 @@ class AgentStatus(Part):
     """Why it is in this phase, as one CamelCase word."""
     message: str | None = None
     """Why it is in this phase, for people; may hold a traceback."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Conditions = Field(default_factory=list)
     """`Scheduled`: a node has room for it. `Ready`: it takes calls."""
 
 

@@ -18,14 +18,16 @@ from choregos.resources.kind import Column, Kind, ReadOnlyObject
 from choregos.resources.kinds.agentcluster_rules import advice, rules
 from choregos.resources.kinds.parts import (
     AsWritten,
-    Condition,
+    Conditions,
     Count,
     Part,
     Percent,
     Replicas,
     Resource,
+    SetOf,
     SnakePart,
     Word,
+    map_by,
 )
 from choregos.resources.kinds.template import Resources, Strategy, Template
 from choregos.resources.meta import GROUP
@@ -38,7 +40,7 @@ class Level(Part):
     """Name of the level."""
     scope: Literal["global", "node", "agent-group"]
     """What one instance of the level looks after: the fleet (`global`), a node, or a group of agents."""
-    responsibilities: list[Word] = Field(default_factory=list, max_length=64)
+    responsibilities: Annotated[list[Word], SetOf] = Field(default_factory=list, max_length=64)
     """What the level does, in words of the manifest's author."""
 
 
@@ -48,7 +50,7 @@ class Orchestrator(Part):
 
     type: Literal["hierarchical"]
     """Only `hierarchical` so far: each level looks after the next."""
-    levels: Annotated[list[Level], AsWritten] = Field(default_factory=list, max_length=16)
+    levels: Annotated[list[Level], AsWritten, map_by("name")] = Field(default_factory=list, max_length=16)
     """Levels, from the top."""
 
 
@@ -93,12 +95,12 @@ class AgentClusterSpec(Part):
 
     orchestrator: Orchestrator | None = None
     """The levels of control over the agents."""
-    agents: Annotated[list[ClusterTemplate] | None, AsWritten] = Field(default=None, max_length=1000)
+    agents: Annotated[list[ClusterTemplate] | None, AsWritten, map_by("name")] = Field(default=None, max_length=1000)
     """Agent templates with a count each (first shape)."""
     replicas: Replicas | None = None
     """Agents in all (second shape). Without `regions` they are shared out evenly among the types of
     `resource_management`; with `regions` the distributions count, and this is what they should add up to."""
-    regions: Annotated[list[RegionShare] | None, AsWritten] = Field(default=None, max_length=256)
+    regions: Annotated[list[RegionShare] | None, AsWritten, map_by("name")] = Field(default=None, max_length=256)
     """Agents per region and type (second shape)."""
     auto_scaling: Annotated[AutoScaling | None, Field(alias="auto_scaling")] = None
     """How the number of agents follows the load (second shape)."""
@@ -128,11 +130,11 @@ class AgentClusterStatus(Part):
     """Agents the cluster's sets shall have."""
     ready_agents: Count = 0
     """Agents that take calls."""
-    sets: list[SetSummary] = Field(default_factory=list)
+    sets: Annotated[list[SetSummary], map_by("name")] = Field(default_factory=list)
     """The cluster's AgentSets."""
     observed_generation: Count = 0
     """The metadata.generation this status speaks of."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Conditions = Field(default_factory=list)
     """`Ready`: every declared agent takes calls. `Progressing`: agents are being started, replaced or removed."""
 
 

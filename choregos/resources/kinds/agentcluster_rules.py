@@ -31,7 +31,6 @@ def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
         yield from _reserved_labels(entry, path)
         yield from strategy_faults(entry.get("strategy"), f"{path}.strategy")
     yield from _name_faults(mapping(obj.get("metadata")).get("name"), spec)
-    yield from _duplicate_regions(spec)
     yield from _duplicate_types(spec)
     yield from _scaling_faults(mapping(spec.get("auto_scaling")))
 
@@ -91,14 +90,6 @@ def _set_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         for type_name in needs:
             if isinstance(type_name, str):
                 yield f"spec.resource_management.{type_name}", type_name, ""
-
-
-def _duplicate_regions(spec: Mapping[str, Any]) -> Iterator[FieldError]:
-    seen: set[str] = set()
-    for path, region in named_entries(spec.get("regions"), "spec.regions"):
-        if region["name"] in seen:
-            yield FieldError(f"{path}.name", f"the region {region['name']!r} is listed twice", DUPLICATE)
-        seen.add(region["name"])
 
 
 def _duplicate_types(spec: Mapping[str, Any]) -> Iterator[FieldError]:

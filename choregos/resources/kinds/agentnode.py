@@ -8,7 +8,17 @@ from pydantic import Field
 
 from choregos.resources.columns import AGE, NAME, path
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
-from choregos.resources.kinds.parts import Condition, Count, LabelValue, Part, Qualified, Quantity, Resource, Time, Word
+from choregos.resources.kinds.parts import (
+    Conditions,
+    Count,
+    LabelValue,
+    Part,
+    Qualified,
+    Quantity,
+    Resource,
+    Time,
+    Word,
+)
 from choregos.resources.meta import GROUP, LOCAL_REGION, condition
 
 
@@ -77,7 +87,7 @@ class AgentNodeStatus(Part):
     """The machine and the software on it."""
     observed_generation: Count = 0
     """The metadata.generation this status speaks of."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Conditions = Field(default_factory=list)
     """`Ready`: the node is alive and takes agents."""
 
 

@@ -10,7 +10,7 @@ from choregos.foundation.errors import FieldError
 from choregos.resources import names
 from choregos.resources.columns import AGE, NAME, joined, path
 from choregos.resources.kind import Column, Kind, ReadOnlyObject, ScalePaths
-from choregos.resources.kinds.parts import Condition, Count, Part, Replicas, Resource, Word
+from choregos.resources.kinds.parts import Conditions, Count, Part, Replicas, Resource, Word
 from choregos.resources.kinds.template import Strategy, Template
 from choregos.resources.kinds.template_rules import mapping, strategy_faults, template_faults
 from choregos.resources.meta import GROUP, LOCAL_REGION
@@ -50,7 +50,7 @@ class AgentSetStatus(Part):
     """The metadata.generation this status speaks of."""
     template_digest: str = ""
     """Digest of the template as it is now."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Conditions = Field(default_factory=list)
     """`Ready`: every agent takes calls. `Progressing`: agents are being started, replaced or removed.
     `RegionReady`: the region has a leader that looks after this set."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from choregos.resources.columns import path, since
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
-from choregos.resources.kinds.parts import Count, Part, Resource, Time
+from choregos.resources.kinds.parts import ONE_VALUE, Count, Part, Resource, Time
 
 
 class ObjectReference(Part):
     """The object an event is about."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_VALUE)
 
     api_version: str | None = None
     """API version of the object."""

@@ -10,7 +10,7 @@ from choregos.foundation.errors import FieldError
 from choregos.resources import names
 from choregos.resources.columns import AGE, NAME
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
-from choregos.resources.kinds.parts import Condition, Part, Resource
+from choregos.resources.kinds.parts import Conditions, Part, Resource
 
 
 class NamespaceSpec(Part):
@@ -25,7 +25,7 @@ class NamespaceStatus(Part):
 
     phase: str = Field(default="Active", pattern="^(Active|Terminating)$")
     """`Active`, or `Terminating` while its contents are being removed."""
-    conditions: list[Condition] | None = None
+    conditions: Conditions | None = None
     """What holds up its removal."""
 
 

@@ -69,6 +69,19 @@ AsWritten = PlainSerializer(_written)
 apply` would find a difference, and say `configured`, whenever an element has a field more than the manifest."""
 
 
+SetOf = Field(json_schema_extra={"x-kubernetes-list-type": "set"})
+"""For lists whose elements are scalars that differ: they are owned, and merged, one by one."""
+
+
+ONE_VALUE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+"""For objects that are owned, and replaced, as a whole."""
+
+
+def map_by(key: str) -> Any:
+    """For lists whose elements are named by a required field: they are owned, and merged, one by one."""
+    return Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
+
+
 T = TypeVar("T")
 
 
@@ -154,6 +167,8 @@ Time = Annotated[str, _checked(_time_fault), WithJsonSchema({"type": "string", "
 class OwnerReference(Part):
     """An object that this one belongs to and is deleted with."""
 
+    model_config = ConfigDict(json_schema_extra=ONE_VALUE)
+
     api_version: str
     """API version of the owner."""
     kind: str
@@ -166,6 +181,25 @@ class OwnerReference(Part):
     """Whether the owner manages this object. At most one owner does."""
     block_owner_deletion: bool | None = None
     """Whether foreground deletion of the owner waits for this object."""
+
+
+class ManagedFieldsEntry(Part):
+    """Fields that one manager has set."""
+
+    manager: str = ""
+    """Name of the manager: a person's tool, or a program."""
+    operation: str = ""
+    """`Apply` if it applies, `Update` if it creates, updates or patches."""
+    api_version: str = ""
+    """API version it wrote under."""
+    time: Time | None = None
+    """When the entry last changed."""
+    fields_type: str = ""
+    """Always `FieldsV1`."""
+    fields_v1: FreeForm | None = None
+    """The fields, as a tree: `f:` names a field, `k:` an element of a list by its keys, `v:` one by its value."""
+    subresource: str = ""
+    """Subresource it wrote through: `status`, `scale`."""
 
 
 class ObjectMeta(Part):
@@ -193,12 +227,12 @@ class ObjectMeta(Part):
     """Keys and values to select objects by."""
     annotations: dict[Qualified, str] | None = None
     """Keys and values for tools and people; nothing selects by them."""
-    owner_references: list[OwnerReference] | None = None
+    owner_references: Annotated[list[OwnerReference] | None, map_by("uid")] = None
     """Objects that this one is deleted with."""
-    finalizers: list[Qualified] | None = None
+    finalizers: Annotated[list[Qualified] | None, SetOf] = None
     """What must be done before the object disappears; whoever did its part removes its entry."""
-    managed_fields: list[FreeForm] | None = None
-    """Which fields were set by whom, for server-side apply."""
+    managed_fields: list[ManagedFieldsEntry] | None = None
+    """Which fields were set by whom, for server-side apply. Kept by the server."""
     self_link: str | None = None
     """Not used; accepted because old manifests carry it."""
 
@@ -218,6 +252,9 @@ class Condition(Part):
     """When the status last changed."""
     observed_generation: int | None = None
     """The metadata.generation that was judged."""
+
+
+Conditions = Annotated[list[Condition], map_by("type")]
 
 
 class Resource(Part):

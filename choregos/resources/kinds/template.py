@@ -6,7 +6,7 @@ of it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from choregos.resources.kinds.parts import (
     Quantity,
     Seconds,
     SecondsOrZero,
+    SetOf,
     Word,
 )
 
@@ -119,7 +120,7 @@ class Template(Part):
     """Labels of the agents, for label selectors."""
     resources: Resources = Field(default_factory=Resources)
     """What one agent needs of its node."""
-    capabilities: list[Word] | None = Field(default=None, max_length=256)
+    capabilities: Annotated[list[Word] | None, SetOf] = Field(default=None, max_length=256)
     """What the agents can do, for callers that ask for a capability and not for a name. Without it, what the class
     declares."""
     runtime: Runtime | None = None

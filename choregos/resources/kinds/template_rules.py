@@ -24,13 +24,6 @@ def named_entries(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any
 
 
 def template_faults(template: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    capabilities = template.get("capabilities")
-    seen: set[Any] = set()
-    for index, capability in enumerate(capabilities if isinstance(capabilities, list) else ()):
-        if isinstance(capability, str) and capability in seen:
-            yield FieldError(f"{path}.capabilities[{index}]", f"{capability!r} is listed twice", "FieldValueDuplicate")
-        if isinstance(capability, str):
-            seen.add(capability)
     tolerations = mapping(template.get("placement")).get("tolerations")
     for index, toleration in enumerate(tolerations if isinstance(tolerations, list) else ()):
         yield from _toleration_faults(mapping(toleration), f"{path}.placement.tolerations[{index}]")
