@@ -7,7 +7,7 @@ store's cache and may be behind; compare-and-set makes that harmless.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choregos.foundation.clock import Clock
@@ -41,12 +41,6 @@ class FencedObjects:
     def list(self, resource: str, namespace: str = "") -> Sequence[Object]:
         """Ordered by namespace and name; an empty namespace means all."""
         return self._store.list(resource, namespace).items
-
-    def dependents(self, resource: str, namespace: str, owner_uid: str) -> Iterator[Object]:
-        """Objects with an ownerReference to that uid."""
-        for obj in self.list(resource, namespace):
-            if any(reference["uid"] == owner_uid for reference in obj["metadata"].get("ownerReferences") or ()):
-                yield obj
 
     async def create(self, resource: str, obj: ReadOnlyObject) -> Object:
         """Stores a new object with uid, creation time and generation 1.

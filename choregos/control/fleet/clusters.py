@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.cluster_status import cluster_status
+from choregos.control.fleet.owners import Owners
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import CLUSTERS, SETS, FencedObjects
 from choregos.control.pace import Pace
@@ -26,8 +27,9 @@ class ClusterReconciler:
 
     name = "agentclusters"
 
-    def __init__(self, objects: FencedObjects, events: EventRecorder, clock: Clock) -> None:
+    def __init__(self, objects: FencedObjects, owners: Owners, events: EventRecorder, clock: Clock) -> None:
         self._objects = objects
+        self._owners = owners
         self._events = events
         self._clock = clock
         self._pace = Pace(clock)
@@ -41,7 +43,7 @@ class ClusterReconciler:
         if cluster is None:
             self._pace.forget(key)
             return DONE
-        owned = list(self._objects.dependents(SETS, key.namespace, cluster["metadata"]["uid"]))
+        owned = self._sets_of(cluster)
         if meta.is_deleting(cluster):
             return await self._delete(key, cluster, owned)
         if not meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):
@@ -49,6 +51,9 @@ class ClusterReconciler:
             cluster = await self._objects.update(CLUSTERS, cluster, held)
         sets, taken = await self._match(cluster, owned)
         return await self._report(key, cluster, sets, taken)
+
+    def _sets_of(self, cluster: Object) -> list[Object]:
+        return [obj for resource, obj in self._owners.dependents(cluster) if resource == SETS]
 
     async def _match(self, cluster: Object, owned: Sequence[Object]) -> tuple[list[Object], list[str]]:
         """Makes the sets as the manifest wants them; returns them, and the names that others have."""
@@ -83,7 +88,7 @@ class ClusterReconciler:
         for agent_set in owned:
             if not meta.is_deleting(agent_set):
                 await self._objects.delete(SETS, agent_set)
-        left = list(self._objects.dependents(SETS, key.namespace, cluster["metadata"]["uid"]))
+        left = self._sets_of(cluster)
         if left:
             return await self._report(key, cluster, left, ())  # each change of a set wakes its cluster
         if meta.has_finalizer(cluster, meta.AGENTS_FINALIZER):

@@ -14,6 +14,7 @@ from choregos.control.fleet.abandoned import AbandonedSets
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
+from choregos.control.fleet.owners import Owners
 from choregos.control.loop import Key, LoopSettings
 from choregos.control.objects import CLUSTERS, NAMESPACES, SETS, FencedObjects
 from choregos.control.term import Leader, Term
@@ -58,18 +59,22 @@ class FleetTerm(Term):
         self._resources = stores.resources
         objects = FencedObjects(stores.resources, fence, clock, ids)
         kinds = [kind for kind in KINDS if kind.plane == "declarative"]
-        self._judge = GarbageReconciler(objects, kinds)
-        self._clusters = self._controller(ClusterReconciler(objects, stores.events, clock), LOOP)
+        self._owners = Owners(objects, [kind.plural for kind in kinds])
+        self._judge = GarbageReconciler(objects, self._owners, kinds)
+        self._clusters = self._controller(ClusterReconciler(objects, self._owners, stores.events, clock), LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
         self._namespaces = self._controller(NamespaceReconciler(objects, kinds), LOOP)
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        self._owners.load()
         stack.callback(self._resources.on_change(self._changed))
         for controller in (self._clusters, self._abandoned, self._garbage, self._namespaces):
             await stack.enter_async_context(controller)
 
     def _changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._owners.observe(change)
         for change in changes:
             metadata = change.object["metadata"]
             if change.resource == CLUSTERS:
@@ -86,7 +91,7 @@ class FleetTerm(Term):
 
     def _garbage_of(self, change: Change) -> Iterator[Key]:
         if change.type is ChangeType.DELETED:
-            for resource, dependent in self._judge.dependents(change.object):
+            for resource, dependent in self._owners.dependents(change.object):
                 yield garbage_key(resource, dependent)
             yield from self._judge.owners(change.object)  # one of them may wait for its dependents to go
         elif change.object["metadata"].get("ownerReferences") or meta.is_deleting(change.object):

@@ -10,9 +10,10 @@ A key's name is `<resource>/<name>`, because dependents and owners are of every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from choregos.control.fleet.owners import Owners
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import FencedObjects
 from choregos.resources import meta
@@ -32,8 +33,9 @@ class GarbageReconciler:
 
     name = "garbage"
 
-    def __init__(self, objects: FencedObjects, kinds: Iterable[Kind]) -> None:
+    def __init__(self, objects: FencedObjects, owners: Owners, kinds: Sequence[Kind]) -> None:
         self._objects = objects
+        self._owners = owners
         self._resources = [kind.plural for kind in kinds]
         self._resource_of = {kind.kind: kind.plural for kind in kinds}
 
@@ -54,14 +56,6 @@ class GarbageReconciler:
             await self._collect(resource, obj)
         return DONE
 
-    def dependents(self, owner: ReadOnlyObject) -> Iterator[tuple[str, Object]]:
-        """(resource, object) of everything that refers to this owner; those of a cluster-scoped one are everywhere."""
-        for resource in self._resources:
-            for obj in self._objects.dependents(
-                resource, owner["metadata"].get("namespace", ""), owner["metadata"]["uid"]
-            ):
-                yield resource, obj
-
     def owners(self, obj: ReadOnlyObject) -> Iterator[Key]:
         """Keys of those it refers to, whether they exist or not."""
         for reference in obj["metadata"].get("ownerReferences") or ():
@@ -80,13 +74,13 @@ class GarbageReconciler:
     async def _finish(self, resource: str, owner: Object) -> None:
         if meta.has_finalizer(owner, meta.ORPHAN_FINALIZER):
             uid = owner["metadata"]["uid"]
-            for kind, dependent in list(self.dependents(owner)):
+            for kind, dependent in list(self._owners.dependents(owner)):
                 references = dependent["metadata"]["ownerReferences"]
                 rest = [reference for reference in references if reference["uid"] != uid]
                 await self._set_owners(kind, dependent, rest)
             await self._objects.release(resource, owner, meta.ORPHAN_FINALIZER)
         elif meta.has_finalizer(owner, meta.FOREGROUND_FINALIZER):
-            left = list(self.dependents(owner))
+            left = list(self._owners.dependents(owner))
             for kind, dependent in left:
                 if not meta.is_deleting(dependent):
                     await self._objects.delete(kind, dependent)

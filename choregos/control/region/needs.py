@@ -46,7 +46,9 @@ class NeedsBook:
         self._needs: dict[str, tuple[Needs, Mapping[str, int]]] = {}
 
     def learn(self, digest: str, spec: Mapping[str, Any]) -> None:
-        """Takes a template that is about to be written."""
+        """Takes a template that is about to be written; one that is known costs nothing."""
+        if digest in self._needs:
+            return
         if len(self._needs) >= _PARSED_MAX:
             self._needs.clear()  # what is still in use is parsed again
         needs = parse_needs(spec)
