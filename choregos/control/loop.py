@@ -89,7 +89,6 @@ class Controller:
 
     Args:
         on_deposed: called once when a write was refused because leadership is over; the loop has stopped by then.
-        on_failure: called with key and error each time a reconciliation failed for no expected reason.
     """
 
     def __init__(
@@ -99,13 +98,11 @@ class Controller:
         settings: LoopSettings = LoopSettings(),
         *,
         on_deposed: Callable[[], None] = lambda: None,
-        on_failure: Callable[[Key, Exception], None] = lambda _key, _error: None,
     ) -> None:
         self._reconciler = reconciler
         self._clock = clock
         self._settings = settings
         self._on_deposed = on_deposed
-        self._on_failure = on_failure
         self._tasks = Tasks()
         self._queue: WorkQueue[Key] = WorkQueue(clock, self._tasks)
         self._over = False
@@ -136,9 +133,7 @@ class Controller:
 
     async def _work(self) -> None:
         while not self._over:
-            await asyncio.sleep(
-                0
-            )  # a queue that is never empty, and work that never waits, leave the loop to others too
+            await asyncio.sleep(0)  # so a queue that is never empty, and work that never waits, leave room for others
             key = await self._queue.get()
             try:
                 if not self._over:
@@ -158,10 +153,9 @@ class Controller:
         except Temporary as error:
             self._queue.postpone(key, error.retry_after_s)
             log.info("%s %s: %s; again in %.1f s", name, key, error, error.retry_after_s)
-        except Exception as error:  # a defect in one reconciler must not end the others; it is reported and retried
+        except Exception:  # a defect in one reconciler must not end the others; it is reported and retried
             delay_s = self._queue.retry(key)
             log.exception("%s %s failed; again in %.2f s", name, key, delay_s)
-            self._on_failure(key, error)
         else:
             self._queue.forget(key)
             if result.again_after_s is not None:

@@ -68,7 +68,7 @@ async def test_a_failing_agent_is_told_on_every_level_and_forgotten_once_it_is_w
     await world.create("agentclusters", cluster(conversation=1, knowledge=3))
     expected = f"2 agents fail with {reason}, as support-knowledge-1 on node-a: {told or message}"
     await world.until(lambda: world.message("agentclusters", "support").startswith("AgentsFailing"))
-    await world.until(lambda: world.message("agentclusters", "support", "Progressing").startswith("Complete"))
+    await world.until(lambda: world.message("agentclusters", "support", "Progressing").startswith("Failing"))
     assert world.message("agentsets", "support-knowledge") == f"AgentsFailing: 1 of 3 agents take calls; {expected}"
     assert world.message("agentclusters", "support") == (
         f"AgentsFailing: 2 of 4 agents take calls; support-knowledge: 1 of 3 agents take calls; {expected}"

@@ -65,7 +65,14 @@ def _ready(sets: Sequence[ReadOnlyObject], taken: Sequence[str], count: str) -> 
 def _progressing(sets: Sequence[ReadOnlyObject]) -> Verdict:
     moving = [agent_set for agent_set in sets if not _settled(agent_set, "Progressing", meta.FALSE)]
     if moving:
-        return True, "SetsProgressing", ", ".join(_listed([agent_set["metadata"]["name"] for agent_set in moving]))
+        return True, "SetsProgressing", ", ".join(_listed(_names(moving)))
+    stuck = [agent_set for agent_set in sets if _reason(agent_set, "Progressing") != "Complete"]
+    if stuck:
+        return (
+            False,
+            _reason(stuck[0], "Progressing"),
+            f"nothing is under way; Ready says why of {', '.join(_listed(_names(stuck)))}",
+        )
     return False, "Complete", "every set is settled"
 
 
@@ -96,9 +103,9 @@ def _settled(agent_set: ReadOnlyObject, type: str, status: str) -> bool:
     )
 
 
-def _reason(agent_set: ReadOnlyObject) -> str:
-    """Of its `Ready` condition, if that speaks of the set as it is declared now."""
-    found = meta.condition(agent_set, "Ready")
+def _reason(agent_set: ReadOnlyObject, type: str = "Ready") -> str:
+    """Of its condition of that type, if that speaks of the set as it is declared now."""
+    found = meta.condition(agent_set, type)
     if found is None or found.get("observedGeneration") != meta.generation(agent_set):
         return ""
     return str(found.get("reason", ""))
@@ -111,6 +118,10 @@ def _why(agent_set: ReadOnlyObject) -> str:
         return f"region {agent_set['spec']['region']} has not answered for {what} yet"
     found = meta.condition(agent_set, "Ready") or {}
     return f"{name}{' is being deleted' * meta.is_deleting(agent_set)}: {found.get('message', '')}"
+
+
+def _names(sets: Sequence[ReadOnlyObject]) -> list[str]:
+    return [agent_set["metadata"]["name"] for agent_set in sets]
 
 
 def _listed(words: Sequence[str]) -> list[str]:
