@@ -10,16 +10,20 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from choregos.api.apply.ownership import Author
 from choregos.api.authentication import User
 from choregos.api.context import ApiContext
 from choregos.api.open_streams import OpenStreams
 from choregos.api.rules import codec
+from choregos.api.rules.options import WriteOptions, manager_of
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Subject
 from choregos.api.rules.views import View, view
 from choregos.api.sources import AnySource
 from choregos.foundation.errors import TooLarge
+from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Kind
+from choregos.resources.registry import group_versions
 
 T = TypeVar("T")
 WARNINGS_MAX = 50
@@ -53,10 +57,26 @@ class ApiRequest:
 
     @property
     def view(self) -> View:
-        target = self.target
-        api_version = f"{target.group}/{target.version}" if target.group else target.version
         accepted = codec.accept(self.request.headers.get("accept", ""))
-        return view(self.kind, api_version, accepted, self.query.get("includeObject"))
+        return view(self.kind, self.api_version, accepted, self.query.get("includeObject"))
+
+    def author(self, options: WriteOptions) -> Author:
+        """Who writes, for `managedFields`."""
+        target, kind = self.target, self.kind
+        served = (target.group, target.version) in group_versions(kind)
+        return Author(
+            kind=kind,
+            manager=manager_of(options, self.request.headers.get("user-agent", "")),
+            api_version=self.api_version if served else kind.api_version,
+            subresource=target.subresource,
+            time=rfc3339(self.context.clock.wall_ms()),
+        )
+
+    @property
+    def api_version(self) -> str:
+        """Under which the request addresses its objects."""
+        target = self.target
+        return f"{target.group}/{target.version}" if target.group else target.version
 
     @property
     def content_type(self) -> str:

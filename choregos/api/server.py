@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from choregos.api import authentication
 from choregos.api.authentication import Attributes
 from choregos.api.context import ApiContext
-from choregos.api.handlers import agents, calls, nodes, pods, reading, subresources, watching, writing
+from choregos.api.handlers import agents, applying, calls, nodes, pods, reading, subresources, watching, writing
 from choregos.api.handlers.documents import Documents
 from choregos.api.open_streams import OpenStreams
 from choregos.api.projections.agents import agent
@@ -45,12 +45,12 @@ _STORED: dict[tuple[str, str], Handler] = {
     ("", "watch"): watching.watch,
     ("", "create"): writing.create,
     ("", "update"): writing.update,
-    ("", "patch"): writing.patch_,
+    ("", "patch"): applying.patch_,
     ("", "delete"): writing.delete,
     ("", "deletecollection"): writing.delete_collection,
     ("status", "get"): reading.get,
     ("status", "update"): writing.update,
-    ("status", "patch"): writing.patch_,
+    ("status", "patch"): applying.patch_,
     ("scale", "get"): subresources.get_scale,
     ("scale", "update"): subresources.update_scale,
     ("scale", "patch"): subresources.patch_scale,

@@ -1,12 +1,15 @@
-"""The API server on memory logs, and a client that speaks ASGI to it."""
+"""The API server on memory logs, a client that speaks ASGI to it, and a real kubectl that speaks TLS to it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +17,7 @@ import pytest
 
 from choregos.api.authentication import PEER
 from choregos.api.context import ApiContext, LogChoice
+from choregos.api.serve import ServeSettings, Serving, serve
 from choregos.api.server import ApiServer, build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import CALL_ERRORS, Temporary
@@ -21,6 +25,8 @@ from choregos.foundation.ids import SeededIds
 from choregos.foundation.tasks import Tasks
 from choregos.mesh.routes import Target
 from choregos.resources.templates import canonical_digest
+from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
+from choregos.security.pki import Authority
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
@@ -30,6 +36,7 @@ from choregos.wire.instances import AgentRecord, Phase, StatusRecord, TemplateRe
 
 GROUP = "/apis/choregos.dev/v1"
 ADMIN = {"subject": ((("commonName", "admin"),), (("organizationName", "system:masters"),))}
+KUBECTL = Path(sys.executable).parent / "kubectl"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -346,3 +353,67 @@ def manifests() -> Any:
         node = staticmethod(node)
 
     return Manifests
+
+
+# A real kubectl
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    error: str
+
+
+class Kubectl:
+    """Runs kubectl as one user."""
+
+    def __init__(self, kubeconfig: Path, cache: Path) -> None:
+        self.environment = {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(cache), "PATH": os.environ["PATH"]}
+        self.environment["HOME"] = str(cache)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            KUBECTL, *arguments, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+
+    async def run(self, *arguments: str, stdin: str = "") -> Result:
+        process = await self.start(*arguments)
+        async with asyncio.timeout(60):
+            out, error = await process.communicate(stdin.encode())
+        assert process.returncode is not None
+        return Result(process.returncode, out.decode(), error.decode())
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """The output of a command that succeeds."""
+        result = await self.run(*arguments, stdin=stdin)
+        assert result.code == 0, f"kubectl {' '.join(arguments)}: {result.error}"
+        return result.out
+
+
+@dataclass
+class Cluster:
+    serving: Serving
+    authority: Authority
+    user: Callable[[str, str], Kubectl]
+
+
+@pytest.fixture(name="cluster")
+async def served_cluster(world: Any, tmp_path: Path) -> AsyncIterator[Cluster]:
+    authority = Authority.open(tmp_path / "pki", SystemClock())
+    server = authority.server(["127.0.0.1"])
+    async with serve(world.app, ServeSettings(server.path, server.path, authority.certificate_path)) as serving:
+
+        def user(name: str, group: str) -> Kubectl:
+            identity = authority.client(name, [group])
+            access = ApiAccess(serving.url, authority.pem, identity.certificate_pem, identity.key_pem)
+            write_kubeconfig(tmp_path / f"{name}.kubeconfig", access, user=name)
+            return Kubectl(tmp_path / f"{name}.kubeconfig", tmp_path / f"{name}-cache")
+
+        yield Cluster(serving, authority, user)
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Kubectl:
+    return cluster.user("admin", "system:masters")

@@ -14,12 +14,8 @@ from starlette.responses import Response
 from choregos.api.handlers import writing
 from choregos.api.projections.nodes import node, written
 from choregos.api.requests import ApiRequest, answer
-from choregos.api.rules import codec, patch
 from choregos.api.rules.options import write_options
-from choregos.api.rules.status import bad_request
 from choregos.resources.kinds.agentnode import AGENTNODE
-
-STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 
 async def update(call: ApiRequest) -> Response:
@@ -28,27 +24,7 @@ async def update(call: ApiRequest) -> Response:
 
 
 async def patch_(call: ApiRequest) -> Response:
-    return await _write(call, await _read_patch(call))
-
-
-async def _read_patch(call: ApiRequest) -> Callable[[Any], Any]:
-    if codec.media_type_of(call.content_type) != STRATEGIC_MERGE_PATCH:
-        return await writing.read_patch(call)
-    described = codec.decode_object(await call.body(), codec.JSON)
-    if directive := _directive(described):
-        raise bad_request(f"the directive {directive} of a strategic merge patch is not served for Nodes")
-    return lambda document: patch.merge(document, described)
-
-
-def _directive(described: Any) -> str:
-    """The first directive in a strategic merge patch. Without one it is a merge patch: no list that can be written of
-    a Node is merged by keys, taints neither."""
-    if isinstance(described, list):
-        return next(filter(None, map(_directive, described)), "")
-    if not isinstance(described, dict):
-        return ""
-    own = next((key for key in described if key.startswith("$")), "")
-    return own or next(filter(None, map(_directive, described.values())), "")
+    return await _write(call, await writing.read_patch(call))
 
 
 async def _write(call: ApiRequest, change: Callable[[Any], Any]) -> Response:

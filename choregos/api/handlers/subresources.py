@@ -10,9 +10,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from choregos.api.handlers.writing import read_patch, replace
+from choregos.api.apply.edits import Apply
+from choregos.api.handlers.writing import read_patch, replace, write
 from choregos.api.requests import ApiRequest, answer
-from choregos.api.rules.options import write_options
+from choregos.api.rules import codec
+from choregos.api.rules.options import check_patch, write_options
 from choregos.api.rules.status import bad_request
 from choregos.resources.kind import Object, ReadOnlyObject, ScalePaths, value_at
 
@@ -28,7 +30,24 @@ async def update_scale(call: ApiRequest) -> Response:
 
 
 async def patch_scale(call: ApiRequest) -> Response:
-    return await _write(call, await read_patch(call))
+    if codec.media_type_of(call.content_type) != codec.APPLY_PATCH:
+        return await _write(call, await read_patch(call))
+    options = write_options(call.query)
+    check_patch(options, applies=True)
+    config = codec.decode_object(await call.body(), call.content_type)
+    edit = Apply(call.author(options), _applied(call, config), force=options.force is True)
+    document, _ = await write(call, options, edit)
+    return answer(_scale(document, _paths(call)))
+
+
+def _applied(call: ApiRequest, scale: Object) -> Object:
+    """The configuration of the object that applying a Scale to it means."""
+    if (scale.get("apiVersion"), scale.get("kind")) != ("autoscaling/v1", "Scale"):
+        raise bad_request(f"invalid object type: {scale.get('apiVersion')}, Kind={scale.get('kind')}")
+    replicas, seen = _read(scale)
+    config: Object = {"apiVersion": call.api_version, "kind": call.kind.kind, "metadata": seen}
+    named = "replicas" in (scale.get("spec") or {})
+    return _with(config, _paths(call).spec_replicas.split("."), replicas) if named else config
 
 
 async def _write(call: ApiRequest, change: Callable[[Any], Any]) -> Response:

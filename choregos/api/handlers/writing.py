@@ -1,28 +1,39 @@
 """POST, PUT, PATCH and DELETE of stored objects: admission, validation, compare-and-set.
 
-Invariants: what is stored has been defaulted and validated; a write that names a resourceVersion happens on exactly
-that state or not at all; one that names none is made again from the newest state when somebody else was faster; a dry
-run answers what the write would have answered and stores nothing.
+Invariants: what is stored has been defaulted and validated, and says who owns its fields; a write that names a
+resourceVersion happens on exactly that state or not at all; one that names none is made again from the newest state
+when somebody else was faster; a dry run answers what the write would have answered and stores nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
 
+from choregos.api.apply import managed_fields, strategic
+from choregos.api.apply.edits import Edit, Update, created
+from choregos.api.apply.ownership import NOBODY
 from choregos.api.handlers.reading import read_page
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import codec, metadata, patch
 from choregos.api.rules.metadata import Stamp
-from choregos.api.rules.options import DeleteOptions, WriteOptions, delete_options, list_options, write_options
+from choregos.api.rules.options import (
+    DeleteOptions,
+    WriteOptions,
+    check_patch,
+    delete_options,
+    list_options,
+    write_options,
+)
 from choregos.api.rules.status import Refusal, bad_request, success, unsupported_media
 from choregos.api.selection import select
 from choregos.api.sources import StoredSource
-from choregos.foundation.errors import AlreadyExists, Conflict, FieldError, NotFound
+from choregos.foundation.errors import AlreadyExists, Conflict, FieldError, NotFound, TooLarge
 from choregos.resources import meta, validation
 from choregos.resources.kind import Object
+from choregos.resources.schema import structure
 
 RETRY_S = 0.002
 """Pause before a write is tried again, times the attempt: long enough for the other write to arrive here."""
@@ -31,22 +42,49 @@ RETRY_S = 0.002
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
     body = await call.document()
-    clock, ids = call.context.clock, call.context.ids
-    stamp = Stamp(clock.wall_ms(), ids.uid(), ids.suffix())
     call.name = str((body.get("metadata") or {}).get("name") or "")
+    author = call.author(options)
+    document, warnings = await make(call, options, body, lambda new: created(author, body, new))
+    return answer(call.view.one(document, call.context.clock.wall_ms()), 201, warnings)
+
+
+async def make(
+    call: ApiRequest, options: WriteOptions, body: Object, owned: Callable[[Object], Object]
+) -> tuple[Object, tuple[str, ...]]:
+    """Stores a new object and returns it and warnings.
+
+    Args:
+        owned: adds to the validated object who owns its fields.
+
+    Raises:
+        AlreadyExists, Invalid, Refusal
+    """
+    clock, ids = call.context.clock, call.context.ids
     if call.kind.namespaced and not call.target.namespace:
         raise bad_request("an empty namespace may not be set during creation")
-    prepared = metadata.prepare_create(call.kind, body, namespace=call.target.namespace, stamp=stamp)
+    stamp = Stamp(clock.wall_ms(), ids.uid(), ids.suffix())
+    prepared = metadata.prepare_create(call.kind, dict(body), namespace=call.target.namespace, stamp=stamp)
     call.name = str(prepared["metadata"]["name"])
     admit_to_namespace(call)
     document, warnings = validated(call, prepared, options)
+    document = owned(document)
     source = _stored(call)
-    if options.dry_run:
-        if _exists(source, call.target.namespace, call.name):
-            raise AlreadyExists(call.name)
-    else:
-        document = await source.store.create(call.kind.plural, document)
-    return answer(call.view.one(document, clock.wall_ms()), 201, warnings)
+    if not options.dry_run:
+        return await _fitting(document, lambda each: source.store.create(call.kind.plural, each)), warnings
+    if _exists(source, call.target.namespace, call.name):
+        raise AlreadyExists(call.name)
+    return document, warnings
+
+
+async def _fitting(document: Object, store: Callable[[Object], Awaitable[Object]]) -> Object:
+    """Stores the object; if it is too large with its `managedFields`, without them, as Kubernetes does."""
+    try:
+        return await store(document)
+    except TooLarge:
+        smaller = managed_fields.with_owners(document, NOBODY)
+        if smaller == document:
+            raise
+        return await store(smaller)
 
 
 def _exists(source: StoredSource, namespace: str, name: str) -> bool:
@@ -96,26 +134,38 @@ async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     """The change that the request's body describes, as a function of the present document.
 
     Raises:
-        Refusal: 415 for a patch of another kind, after which kubectl falls back; 400 for one that cannot be read.
+        Refusal: 415 for a patch of another kind; 400 for one that cannot be read; 422 for options that do not fit.
     """
     media_type = codec.media_type_of(call.content_type)
     if media_type not in codec.PATCHES:
-        raise unsupported_media(media_type, codec.PATCHES)
-    described = codec.decode(await call.body(), call.content_type)
+        raise unsupported_media(media_type, (*codec.PATCHES, codec.APPLY_PATCH))
+    check_patch(write_options(call.query), applies=False)
+    body = await call.body()
+    described = codec.decode(body, call.content_type)
     if media_type == codec.JSON_PATCH:
+        if managed_fields.NAME.encode() in body:
+            # Operations may go into it, and stored objects have it as text.
+            return lambda document: patch.apply_operations(managed_fields.opened(document), described)
         return lambda document: patch.apply_operations(document, described)
     if not isinstance(described, dict):
         raise bad_request("a merge patch of an object must be an object")
-    return lambda document: patch.merge(document, described)
+    if media_type == codec.MERGE_PATCH:
+        return lambda document: patch.merge(document, described)
+    return lambda document: strategic.patched(structure(call.kind), document, described)
 
 
 async def replace(
     call: ApiRequest, options: WriteOptions, change: Callable[[Object], Any]
 ) -> tuple[Object, tuple[str, ...]]:
-    """Writes `change(present object)` and returns the stored object and warnings.
+    """As `write`, for a change of the whole object."""
+    return await write(call, options, Update(call.author(options), change))
+
+
+async def write(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Object, tuple[str, ...]]:
+    """Makes the edit of the present object and returns the stored object and warnings.
 
     Raises:
-        Conflict: the body names another resourceVersion or uid, or others were faster too many times.
+        Conflict: it names another resourceVersion or uid, or others were faster too many times.
         Invalid, NotFound, Refusal
     """
     source = _stored(call)
@@ -123,18 +173,21 @@ async def replace(
     while True:
         attempt += 1
         old = source.get(call.target.namespace, call.name)
-        body = change(old)
+        body = edit.change(old)
         if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
             raise bad_request("the result is no object with metadata")
         subresource = "status" if call.target.subresource == "status" else ""
         new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
         new, warnings = validated(call, new, options, old)
+        new = edit.owned(old, body, new)
         if options.dry_run:
             return new, warnings
         try:
             if metadata.is_finished(new):
                 return await source.store.delete(call.kind.plural, new), warnings
-            return await source.store.update(call.kind.plural, new), warnings
+            if edit.is_application:
+                return await source.store.update(call.kind.plural, new), warnings
+            return await _fitting(new, lambda each: source.store.update(call.kind.plural, each)), warnings
         except Conflict as error:
             if attempt >= call.context.limits.write_attempts_max:
                 raise Conflict(metadata.MODIFIED) from error
@@ -151,16 +204,20 @@ def validated(
         Invalid: anything else is wrong.
     """
     checked = validation.validate(call.kind, document, previous=old)
-    unknown = tuple(f'unknown field "{path}"' for path in checked.unknown_fields)
+    unknown = unknown_fields(call, checked.unknown_fields, options)
+    document = checked.object if old is None else meta.changed(old, checked.object)
+    return document, (*unknown, *checked.warnings)
+
+
+def unknown_fields(call: ApiRequest, found: tuple[str, ...], options: WriteOptions) -> tuple[str, ...]:
+    """Warnings of fields that the kind does not know. Raises: Refusal 400, there are some and validation is strict."""
+    unknown = tuple(f'unknown field "{path}"' for path in found)
     if unknown and options.field_validation == "Strict":
         raise bad_request(
             f'{call.kind.kind} in version "{call.target.version}" cannot be handled as a {call.kind.kind}: '
             f"strict decoding error: {', '.join(unknown)}"
         )
-    if options.field_validation == "Ignore":
-        unknown = ()
-    document = checked.object if old is None else meta.changed(old, checked.object)
-    return document, (*unknown, *checked.warnings)
+    return () if options.field_validation == "Ignore" else unknown
 
 
 async def delete(call: ApiRequest) -> Response:

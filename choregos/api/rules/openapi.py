@@ -1,7 +1,8 @@
 """OpenAPI documents of what is served: v3 by group and version, and the empty v2 that old clients ask for. Pure.
 
-kubectl reads them for `explain`, to learn that a path takes `fieldValidation`, and to see which kinds it may patch
-strategically (none). So a document has a schema for each kind and those operations on which clients look things up.
+kubectl reads them for `explain`, to learn that a path takes `fieldValidation`, and to see for which kinds it may make a
+strategic merge patch itself. So a document has a schema for each kind and those operations on which clients look things
+up. Strategic merge patches are served and not announced: kubectl cannot make one of what is free-form or has any key.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from choregos.api.rules.codec import JSON, PATCHES, YAML
+from choregos.api.rules.codec import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, YAML
 from choregos.api.rules.discovery import group_versions
 from choregos.resources.kind import Kind
 from choregos.resources.registry import SERVED
@@ -117,8 +118,11 @@ def _operation(kind: Kind, served: tuple[str, str], method: str, verb: str, sche
     if method == "patch":
         operation["requestBody"] = {
             "required": True,
-            "content": {media_type: {"schema": {"type": "object"}} for media_type in PATCHES},
+            "content": {
+                media_type: {"schema": {"type": "object"}} for media_type in (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
+            },
         }
+        operation["parameters"].append(_query("force"))
     return operation
 
 

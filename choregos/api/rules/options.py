@@ -12,6 +12,9 @@ from choregos.foundation.timestamp import parse_rfc3339
 
 PropagationPolicies = ("Background", "Foreground", "Orphan")
 
+MANAGER_BYTES_MAX = 128
+"""Longest name of a field manager, as in Kubernetes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
@@ -38,10 +41,18 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """Options of create, update and patch; `field_validation` is `Strict`, `Warn` or `Ignore`."""
+    """Options of create, update and patch.
+
+    Attributes:
+        field_validation: `Strict`, `Warn` or `Ignore`.
+        field_manager: who writes; empty if nothing was said.
+        force: of an application: take what others own; None if nothing was said.
+    """
 
     dry_run: bool = False
     field_validation: str = "Warn"
+    field_manager: str = ""
+    force: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +160,28 @@ def write_options(query: Mapping[str, str]) -> WriteOptions:
     validation = query.get("fieldValidation") or "Warn"
     if validation not in ("Strict", "Warn", "Ignore"):
         raise _forbidden("fieldValidation", 'supported values: "Ignore", "Strict", "Warn"')
-    return WriteOptions(_dry_run(query.get("dryRun", "")), validation)
+    manager = query.get("fieldManager", "")
+    if len(manager.encode()) > MANAGER_BYTES_MAX or not manager.isprintable():
+        raise _forbidden("fieldManager", f"must be printable and have at most {MANAGER_BYTES_MAX} bytes")
+    return WriteOptions(_dry_run(query.get("dryRun", "")), validation, manager, _boolean(query, "force"))
+
+
+def check_patch(options: WriteOptions, *, applies: bool) -> None:
+    """Raises: Refusal 422, the options do not fit the kind of patch."""
+    if applies and not options.field_manager:
+        cause = FieldError("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
+        message = f'PatchOptions.meta.k8s.io "" is invalid: {cause}'
+        raise Refusal(422, "Invalid", message, causes=(cause,))
+    if not applies and options.force is not None:
+        raise _forbidden("force", "may not be specified for non-apply patch")
+
+
+def manager_of(options: WriteOptions, user_agent: str) -> str:
+    """Who writes: as the request says, or as the client calls itself: `kubectl` of `kubectl/v1.37.1 (linux/amd64)`."""
+    if options.field_manager:
+        return options.field_manager
+    printable = "".join(char for char in user_agent.partition("/")[0] if char.isprintable())
+    return printable.encode()[:MANAGER_BYTES_MAX].decode(errors="ignore") or "unknown"
 
 
 def delete_options(body: Mapping[str, Any], query: Mapping[str, str]) -> DeleteOptions:

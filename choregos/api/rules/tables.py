@@ -30,7 +30,11 @@ def row(columns: tuple[Column, ...], document: Object, now_ms: int, include: str
     cells = [column.cell(document, now_ms) for column in columns]
     if include == "None":
         return {"cells": cells}
-    return {"cells": cells, "object": document if include == "Object" else partial(document)}
+    if include == "Object":
+        return {"cells": cells, "object": document}
+    # Who owns which field is more than all the rest, and no reader of tables asks for it.
+    metadata = {name: value for name, value in document["metadata"].items() if name != "managedFields"}
+    return {"cells": cells, "object": partial({"metadata": metadata})}
 
 
 def table(kind: Kind, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int, include: str) -> Object:

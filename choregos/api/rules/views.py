@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from choregos.api.apply.managed_fields import shown
 from choregos.api.rules import tables
 from choregos.api.rules.codec import Accept
 from choregos.api.rules.status import bad_request
@@ -31,6 +32,7 @@ class View:
 
     def object(self, document: Object) -> Object:
         """A whole object under the version that was asked for."""
+        document = shown(document)
         if document["apiVersion"] == self.api_version:
             return document
         return {**document, "apiVersion": self.api_version}
@@ -41,7 +43,7 @@ class View:
             revision = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
             return tables.table(self.kind, (self.object(document),), revision, now_ms, self.include)
         if self.form == "PartialObjectMetadata":
-            return tables.partial(document)
+            return tables.partial(shown(document))
         return self.object(document)
 
     def many(self, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int) -> Object:
@@ -49,7 +51,7 @@ class View:
         if self.form == "Table":
             return tables.table(self.kind, map(self.object, documents), metadata, now_ms, self.include)
         if self.form == "PartialObjectMetadataList":
-            items = [tables.partial(document) for document in documents]
+            items = [tables.partial(shown(document)) for document in documents]
             return {
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": "meta.k8s.io/v1",
@@ -69,14 +71,14 @@ class View:
             # A deletion is shown with the revision of the deletion, so that a client can resume after it.
             document = {**document, "metadata": {**document["metadata"], "resourceVersion": str(revision)}}
         if self.form == "Table":
-            shown = tables.empty({"resourceVersion": str(revision)})
-            shown["columnDefinitions"] = tables.definitions(self.kind) if first else []
-            shown["rows"] = [tables.row(self.kind.columns, self.object(document), now_ms, self.include)]
+            seen = tables.empty({"resourceVersion": str(revision)})
+            seen["columnDefinitions"] = tables.definitions(self.kind) if first else []
+            seen["rows"] = [tables.row(self.kind.columns, self.object(document), now_ms, self.include)]
         elif self.form == "Object":
-            shown = self.object(document)
+            seen = self.object(document)
         else:
-            shown = tables.partial(document)
-        return {"type": type, "object": shown}
+            seen = tables.partial(shown(document))
+        return {"type": type, "object": seen}
 
     def bookmark(self, revision: int, *, initial_end: bool = False) -> dict[str, Any]:
         """A watch event that only says how far the watch has come."""
