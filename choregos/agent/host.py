@@ -42,6 +42,7 @@ from choregos.agent.supervision import (
     Woken,
     WorkerLost,
 )
+from choregos.agent.usage import UsageBook
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
@@ -49,7 +50,7 @@ from choregos.foundation.tasks import Tasks, logged
 from choregos.resources.events import shortened
 from choregos.wire import worker as wire
 from choregos.wire.instances import NOT_READY, Phase
-from choregos.wire.node import LogReply, LogRequest
+from choregos.wire.node import LogReply, LogRequest, UsageReply, UsageRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
 
 __all__ = ["AgentHost", "Assignment", "HostEvent", "HostSettings", "HostStatus"]
@@ -90,6 +91,7 @@ class AgentHost:
         self._tasks = Tasks(on_failure=logged)
         self._logs = LogBook(settings.log_bytes_per_agent, settings.log_bytes)
         self._pool = Pool(settings, self, clock, ids)
+        self._usage = UsageBook(lambda: self._pool, clock)
         self._lives: dict[str, Life] = {}
         self._closing = False
         # What this turn of the loop has brought, carried out by `_flush`.
@@ -103,6 +105,7 @@ class AgentHost:
     async def __aenter__(self) -> Self:
         _raise_descriptor_limit()
         self._pool.open()
+        self._tasks.start(self._usage.sample(), "samples of usage")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -140,6 +143,14 @@ class AgentHost:
     async def logs(self, request: LogRequest) -> LogReply:
         """Answers from memory; waits up to `request.wait_s` for a line beyond `request.after` if there is none yet."""
         return await self._logs.follow(request)
+
+    async def usage(self, request: UsageRequest) -> UsageReply:
+        """Measures; a first question takes about a second where agents share a worker."""
+        return await self._usage.answer(request, self._worker_of)
+
+    def _worker_of(self, uid: str) -> Worker | None:
+        life = self._lives.get(uid)
+        return self._pool.get(life.host) if life is not None and life.host else None
 
     # What the pool tells.
 
@@ -199,6 +210,8 @@ class AgentHost:
                 self._ask(worker, message)
             case wire.Stats():
                 self._on_stats(worker.namespace, message.agents)
+            case wire.Handling():
+                worker.handled(message)
             case wire.Logs():
                 for line in message.lines:
                     self._logs.append(self._whose(worker, line.uid), line.wall_ms, _word(line.level), line.message)

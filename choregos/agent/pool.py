@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +32,19 @@ from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
 from choregos.messaging import neighbourhood
 from choregos.wire.subjects import call_subject
-from choregos.wire.worker import FRAME_BYTES_MAX, Configure, Outcome, Start, StartAgent, Started, Stop, Template, ToNode
+from choregos.wire.worker import (
+    FRAME_BYTES_MAX,
+    AskHandling,
+    Configure,
+    Handling,
+    Outcome,
+    Start,
+    StartAgent,
+    Started,
+    Stop,
+    Template,
+    ToNode,
+)
 
 _FRAME_AGENTS_MAX = 500
 _FRAME_TEMPLATES_BYTES_MAX = FRAME_BYTES_MAX // 2
@@ -81,6 +93,8 @@ class Worker:
         self._waiting: dict[str, tuple[Template, StartAgent]] = {}  # by uid, until they are sent
         self._starting: dict[str, float] = {}  # uid → its start timeout, from when it is sent to its outcome
         self._start_silence_s = 0.0  # how long no start has ended here though some are under way
+        self._handling: dict[int, asyncio.Future[Handling]] = {}  # question → who waits for its answer
+        self._handling_asked = 0
 
     @property
     def host(self) -> str:
@@ -159,6 +173,28 @@ class Worker:
         self.process.send(Stop(overdue, 0.0))
         self.retired = True
         self._listener.on_messages(self, (Started(tuple(Outcome(uid, "StartTimeout", message) for uid in overdue)),))
+
+    async def handling(self, timeout_s: float) -> Mapping[str, float]:
+        """How long its agents have handled calls lately, in seconds by uid; empty if it does not say in time."""
+        if not self.process.takes_frames:
+            return {}
+        self._handling_asked += 1
+        number = self._handling_asked
+        waiting = self._handling[number] = asyncio.get_running_loop().create_future()
+        self.process.send(AskHandling(number))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return dict((await waiting).seconds)
+        except TimeoutError:
+            return {}
+        finally:
+            del self._handling[number]
+
+    def handled(self, answer: Handling) -> None:
+        """The worker has said how long."""
+        waiting = self._handling.get(answer.request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
 
     def stop(self, uids: Sequence[str], grace_s: float) -> list[str]:
         """Sends `Stop`; returns those that had not been sent yet and so are gone already."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from choregos.api.node_ports import Nodes
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.mesh.routes import Target
 from choregos.store.directory import Directory
-from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.resources import ResourceStore
-
-LogLine = tuple[int, str, str]
-"""Wall clock in milliseconds, level, text."""
 
 
 class CallOutcome(Protocol):
@@ -42,35 +39,6 @@ class Caller(Protocol):
 
         Raises:
             CallError: there is no result; the subclass says why.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LogChoice:
-    """Which lines of a log.
-
-    Attributes:
-        tail_lines: only so many of the last ones; None: all that are kept.
-        since_ms: only those of this wall clock or later, milliseconds.
-        follow: go on until the iterator is closed.
-        previous: those written before the agent was last started again.
-    """
-
-    tail_lines: int | None = None
-    since_ms: int = 0
-    follow: bool = False
-    previous: bool = False
-
-
-class NodeLogs(Protocol):
-    """Reads the log of an agent from the node that runs it."""
-
-    def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
-        """The chosen lines of the agent, oldest first.
-
-        Raises:
-            Temporary: the node cannot be reached.
         """
         ...
 
@@ -113,7 +81,7 @@ class ApiContext:
     directory: Directory
     instances: InstanceWriter
     caller: Caller
-    logs: NodeLogs
+    nodes: Nodes
     clock: Clock
     ids: IdSource
     limits: ApiLimits = field(default_factory=ApiLimits)

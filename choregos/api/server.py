@@ -18,7 +18,18 @@ from starlette.types import Receive, Scope, Send
 from choregos.api import authentication
 from choregos.api.authentication import Attributes
 from choregos.api.context import ApiContext
-from choregos.api.handlers import agents, applying, calls, nodes, pods, reading, subresources, watching, writing
+from choregos.api.handlers import (
+    agents,
+    applying,
+    calls,
+    metrics,
+    nodes,
+    pods,
+    reading,
+    subresources,
+    watching,
+    writing,
+)
 from choregos.api.handlers.documents import Documents
 from choregos.api.open_streams import OpenStreams
 from choregos.api.projections.agents import agent
@@ -72,6 +83,8 @@ _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "instance": _INSTANCE,
     "pod": {**_INSTANCE, ("eviction", "create"): pods.evict},
     "node": {**_READ, ("", "update"): nodes.update, ("", "patch"): nodes.patch_},
+    "pod metrics": {("", "get"): metrics.get_pod, ("", "list"): metrics.list_pods},
+    "node metrics": {("", "get"): metrics.get_node, ("", "list"): metrics.list_nodes},
     "virtual": {("", "create"): calls.create},
 }
 """By the kind's plane: what serves a subresource (empty: the object itself) and verb."""
@@ -183,9 +196,9 @@ def _source(context: ApiContext, kind: Kind) -> AnySource | None:
             return StoredSource(context.events, kind)
         case "instance":
             return InstanceSource(context.directory, Projection(agent))
-        case "pod":
+        case "pod" | "pod metrics":  # what is measured
             return InstanceSource(context.directory, Projection(pod, FIELDS))
-        case "node":
+        case "node" | "node metrics":
             return NodeSource(context.resources, AGENTNODE)
     return None
 

@@ -83,7 +83,7 @@ class Kind:
         has_status: `/status` is a subresource, and plain writes leave `.status` alone.
         plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory);
             or not stored: `virtual` (create only, answered at once), `pod` (made from the directory), `node` (from
-            AgentNodes), `metrics` (measured when asked).
+            AgentNodes), `pod metrics` and `node metrics` (measured when asked).
         rules: what no single field can tell: given the object as it came (its fields may be of any type), every fault.
         advice: given the validated object, warnings for the person who applied it.
         immutable: dotted paths that no update may change.
@@ -119,7 +119,7 @@ class Kind:
     @property
     def is_projected(self) -> bool:
         """Whether its objects are other kinds' objects, shown differently; only such share a plural with others."""
-        return self.plane in ("pod", "node", "metrics")
+        return self.plane in ("pod", "node", "pod metrics", "node metrics")
 
     @property
     def subresource_names(self) -> frozenset[str]:

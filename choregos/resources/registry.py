@@ -13,10 +13,12 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
+from choregos.resources.kinds.projected.metrics import NODE_METRICS, POD_METRICS
 from choregos.resources.kinds.projected.node import NODE
 from choregos.resources.kinds.projected.pod import POD
 
-KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT, POD, NODE)
+PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
+KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT, *PROJECTED)
 
 GroupVersion = tuple[str, str]
 """(group, version); the core group is empty."""

@@ -6,13 +6,14 @@ has an authority, an administrator and a kubeconfig of its own. No controller ru
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from choregos.api.context import ApiContext, Caller, NodeLogs
+from choregos.api.context import ApiContext, Caller
+from choregos.api.node_ports import AgentUse, Measured, NodeLogs, Nodes, Use
 from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
@@ -22,6 +23,7 @@ from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import ADMINISTRATORS, Authority, server_names
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
+from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.port import Fence, Write
 from choregos.store.resources import ResourceStore
@@ -79,6 +81,16 @@ def _status(agent: AgentRecord, now_ms: int, ready: bool) -> StatusRecord:
     return StatusRecord(VERSION, agent.uid, agent.binding, Phase.BACKOFF, False, "", 0, now_ms, "ImportFailed", message)
 
 
+class _SilentNodes:
+    """None measures anything."""
+
+    async def of_agents(self, instances: Sequence[Instance]) -> Measured[AgentUse]:
+        return Measured({}, tuple({instance.record.node for instance in instances}))
+
+    async def of_nodes(self, names: Sequence[str]) -> Measured[Use]:
+        return Measured({}, tuple(names))
+
+
 @asynccontextmanager
 async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: int = 0) -> AsyncIterator[ServedApi]:
     """Serves while the context is open; certificates and the kubeconfig are kept in `directory`."""
@@ -95,7 +107,14 @@ async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: i
         Directory(agents_log, REGION, clock) as agents,
     ):
         context = ApiContext(
-            resources, events, agents, InstanceWriter(agents_log, REGION), caller, logs, clock=clock, ids=ids
+            resources,
+            events,
+            agents,
+            InstanceWriter(agents_log, REGION),
+            caller,
+            Nodes(logs, _SilentNodes()),
+            clock=clock,
+            ids=ids,
         )
         await ensure_defaults(context)
         async with serve(build_app(context), settings) as serving:

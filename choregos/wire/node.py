@@ -6,8 +6,8 @@ import msgspec
 
 from choregos.wire.subjects import CLUSTER_SCOPE, token
 
-
-LOGS = "logs"
+VERSION = 1
+LOGS, USAGE = "logs", "usage"
 
 
 def node_subject(region: str, node: str, service: str) -> str:
@@ -49,3 +49,71 @@ class LogReply(msgspec.Struct, frozen=True, array_like=True):
     known: bool
     lines: tuple[tuple[int, str, str], ...]
     cursor: int
+
+
+class UsageRequest(msgspec.Struct, frozen=True, array_like=True):
+    """What do these agents use of the node?
+
+    Attributes:
+        uids: of agents; at most `UIDS_MAX`, so that the answer fits one message.
+    """
+
+    v: int
+    uids: tuple[str, ...] = ()
+
+
+UIDS_MAX = 5_000
+
+
+class WorkerUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A worker and all it has started.
+
+    Attributes:
+        host: the worker's name.
+        cores: processor time used, as an average of the last `window_s` seconds.
+        memory: bytes that nobody else shares.
+        agents: how many live in it.
+        handling: shares are those of handling calls; else even, because none has handled any lately.
+    """
+
+    host: str
+    cores: float
+    memory: int
+    window_s: float
+    agents: int
+    handling: bool
+
+
+class AgentUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One agent.
+
+    Attributes:
+        worker: index into `UsageReply.workers`.
+        share: its part of the worker's processor time.
+    """
+
+    uid: str
+    worker: int
+    share: float
+
+
+class MachineUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The node's machine, whoever uses it; as `WorkerUsage`."""
+
+    cores: float
+    memory: int
+    window_s: float
+
+
+class UsageReply(msgspec.Struct, frozen=True, array_like=True):
+    """Answers `UsageRequest`; agents that are in no worker are left out.
+
+    Attributes:
+        wall_ms: when it was measured; wall clock of the node.
+    """
+
+    v: int
+    wall_ms: int
+    workers: tuple[WorkerUsage, ...]
+    agents: tuple[AgentUsage, ...]
+    machine: MachineUsage

@@ -143,7 +143,13 @@ class Invalidate(msgspec.Struct, frozen=True, array_like=True, tag=7):
     hosts: tuple[str, ...]
 
 
-ToWorker = Configure | Start | Stop | Ping | Resolved | Shutdown | Invalidate
+class AskHandling(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """How long have the agents handled calls lately? Answered by `Handling`, at once or after a first second."""
+
+    request: int
+
+
+ToWorker = Configure | Start | Stop | Ping | Resolved | Shutdown | Invalidate | AskHandling
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -251,4 +257,16 @@ class Logs(msgspec.Struct, frozen=True, array_like=True, tag=10):
     lines: tuple[LogLine, ...]
 
 
-ToNode = Hello | Started | Stopped | Failed | Readiness | Pong | Blocked | Resolve | Stats | Logs
+class Handling(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Answers `AskHandling`.
+
+    Attributes:
+        seconds: processor time by uid, of the last 15 to 30 seconds or as long as it is measured; agents that are
+            left out had nothing.
+    """
+
+    request: int
+    seconds: tuple[tuple[str, float], ...]
+
+
+ToNode = Hello | Started | Stopped | Failed | Readiness | Pong | Blocked | Resolve | Stats | Logs | Handling

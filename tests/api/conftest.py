@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from choregos.api.authentication import PEER
-from choregos.api.context import ApiContext, LogChoice
+from choregos.api.context import ApiContext
+from choregos.api.node_ports import AgentUse, LogChoice, Measured, Nodes, Use
 from choregos.api.serve import ServeSettings, Serving, serve
 from choregos.api.server import ApiServer, build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
@@ -29,6 +30,7 @@ from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import Authority
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
+from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.port import Fence, Write
 from choregos.store.resources import ResourceStore
@@ -262,6 +264,28 @@ class FakeLogs:
 
 
 @dataclass
+class FakeUsage:
+    """Every agent uses 0.25 cores and 3 MiB, every node 1.5 cores and 2 GiB; the node `gone` is silent.
+
+    Attributes:
+        asked: names of the agents or nodes that were asked for.
+    """
+
+    asked: list[str] = field(default_factory=list)
+
+    async def of_agents(self, instances: Sequence[Instance]) -> Measured[AgentUse]:
+        self.asked += [one.name for one in instances]
+        use = AgentUse(Use(0.25, 3 * 1024 * 1024, 15.0, 60_000), "w1", 4, True)
+        found = {one.record.uid: use for one in instances if one.record.node not in ("gone", "")}
+        return Measured(found, ("gone",) if any(one.record.node == "gone" for one in instances) else ())
+
+    async def of_nodes(self, names: Sequence[str]) -> Measured[Use]:
+        self.asked += names
+        use = Use(1.5, 2 * 1024**3, 15.0, 60_000)
+        return Measured({name: use for name in names if name != "gone"}, tuple(n for n in names if n == "gone"))
+
+
+@dataclass
 class World:
     """A server and what stands behind it."""
 
@@ -270,6 +294,7 @@ class World:
     context: ApiContext
     caller: FakeCaller
     logs: FakeLogs
+    usage: FakeUsage
     agents_log: MemoryLog
     writer: InstanceWriter
     fence: Fence
@@ -311,12 +336,12 @@ async def open_world() -> AsyncIterator[World]:
         ResourceStore(MemoryLog(clock), clock) as events,
         Directory(agents_log, "local", clock) as directory,
     ):
-        caller, logs = FakeCaller(), FakeLogs()
+        caller, logs, usage = FakeCaller(), FakeLogs(), FakeUsage()
         writer = InstanceWriter(agents_log, "local")
-        context = ApiContext(resources, events, directory, writer, caller, logs, clock, ids)
+        context = ApiContext(resources, events, directory, writer, caller, Nodes(logs, usage), clock, ids)
         await ensure_defaults(context)
         app = build_app(context)
-        yield World(app, Client(app, ADMIN), context, caller, logs, agents_log, writer, fence)
+        yield World(app, Client(app, ADMIN), context, caller, logs, usage, agents_log, writer, fence)
         await app.close()
 
 

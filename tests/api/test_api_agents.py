@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from choregos.api.context import LogChoice
+from choregos.api.node_ports import LogChoice
 from choregos.wire.instances import Phase, StatusRecord
 
 AGENTS = "/apis/choregos.dev/v1/namespaces/default/agents"

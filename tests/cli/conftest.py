@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from choregos.api.context import LogChoice
+from choregos.api.node_ports import LogChoice
 from choregos.cli.app import run
 from choregos.client import SyncClient
 from choregos.foundation.errors import CALL_ERRORS

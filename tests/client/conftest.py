@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from choregos.api.context import LogChoice
+from choregos.api.node_ports import LogChoice
 from choregos.client import Client
 from choregos.foundation.errors import CALL_ERRORS
 from choregos.mesh.routes import Target

@@ -16,6 +16,7 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
+from choregos.resources.kinds.projected.metrics import POD_METRICS
 from choregos.resources.kinds.projected.node import NODE
 from choregos.resources.kinds.projected.pod import POD
 from choregos.resources.schema import COMPONENTS, INT_OR_STRING, QUANTITY, openapi_schema
@@ -39,9 +40,15 @@ def test_what_is_not_served_is_not_found() -> None:
 
 
 def test_words_and_plurals_are_unambiguous() -> None:
-    words = [word for kind in registry.KINDS for word in {kind.plural, kind.singular, *kind.short_names}]
+    kinds = [kind for kind in registry.KINDS if kind.group != "metrics.k8s.io"]
+    words = [word for kind in kinds for word in {kind.plural, kind.singular, *kind.short_names}]
     assert len(words) == len(set(words))
     assert all(registry.by_resource(kind.plural) is kind for kind in registry.KINDS if not kind.is_projected)
+
+
+def test_metrics_share_their_words_with_what_they_measure_as_in_kubernetes() -> None:
+    assert registry.by_plural("", "v1", "pods") is POD
+    assert registry.by_plural("metrics.k8s.io", "v1beta1", "pods") is POD_METRICS
 
 
 @EACH_KIND

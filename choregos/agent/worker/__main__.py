@@ -24,6 +24,7 @@ import uvloop
 
 from choregos.agent.frames import FrameLink
 from choregos.agent.marks import STACK_SIGNAL, MarksWriter
+from choregos.agent.worker.metering import AgentThreads, Meter
 from choregos.agent.worker.resident import Resident
 from choregos.agent.worker.residents import Residents
 from choregos.agent.worker.stepping import Floor, Steppable
@@ -44,7 +45,9 @@ from choregos.messaging.invocation import Invoker
 from choregos.messaging.transport import CallTransport
 from choregos.wire.subjects import call_subject
 from choregos.wire.worker import (
+    AskHandling,
     Configure,
+    Handling,
     Hello,
     Invalidate,
     Ping,
@@ -59,6 +62,8 @@ from choregos.wire.worker import (
 )
 
 STATS_PERIOD_S = 1.0
+FIRST_MEASURE_S = 1.0
+"""Of handling times, when none were measured before."""
 RESOLVE_TIMEOUT_S = 5.0
 _LOST_NODE_STATUS = 70
 _LAST_TASKS_S = 0.5
@@ -72,6 +77,7 @@ class WorkerMain:
         self._clock = SystemClock()
         self._floor = Floor(MarksWriter(marks))
         self._watchdog = Watchdog(self._floor, self._clock, self._blocked)
+        self._meter = Meter(self._floor, self._clock)
         self._link: FrameLink[ToWorker] = FrameLink(ToWorker, self._received, self._link_lost)
         self._voice = Voice(self._floor, self._clock, self._link.send, lambda: self._link.writable)
         self._configured: asyncio.Future[Configure] = self._loop.create_future()
@@ -146,6 +152,7 @@ class WorkerMain:
     def _listen_to_agents(self) -> None:
         """From here on their tasks are known, and what they log or print goes to the node."""
         self._loop.set_task_factory(self._floor.task_factory)
+        self._loop.set_default_executor(AgentThreads(self._floor, self._meter))
         logging.basicConfig(level=logging.INFO, handlers=(self._voice,), format="%(message)s", force=True)
         sys.stdout = PrintedText(self._voice, "INFO")
         sys.stderr = PrintedText(self._voice, "ERROR")
@@ -176,11 +183,21 @@ class WorkerMain:
                     waiting.set_result(message)
             case Invalidate():
                 self._caller.forget_hosts(message.hosts)
+            case AskHandling():
+                self._measure(message)
             case Configure():
                 self._configured.set_result(message)
             case Shutdown():
                 if not self._shutdown.done():
                     self._shutdown.set_result(message.grace_s)
+
+    def _measure(self, question: AskHandling) -> None:
+        delay_s = 0.0 if self._meter.is_on else FIRST_MEASURE_S
+        self._meter.ask()
+        self._loop.call_later(delay_s, self._tell_handling, question.request)
+
+    def _tell_handling(self, request: int) -> None:
+        self._link.send(Handling(request, tuple(self._meter.read().items())))
 
     async def _resolve(self, target: Target) -> Resolved:
         self._questions += 1
@@ -200,6 +217,7 @@ class WorkerMain:
         stats = self._caller.take_stats()
         if stats:
             self._link.send(Stats(stats))
+        self._meter.tick()
         self._loop.call_later(STATS_PERIOD_S, self._beat)
 
     def _blocked(self, resident: Steppable, seconds: float, stack: str) -> None:

@@ -35,6 +35,14 @@ class Steppable(Protocol):
         """The agent's code has started this task."""
 
 
+class Charge(Protocol):
+    """Adds up who has had the floor."""
+
+    def charge(self, uid: str) -> None:
+        """Until now it was this agent's, nobody's if that is empty."""
+        ...
+
+
 class AgentBlocked(BaseException):
     """Raised by the watchdog in the middle of an agent's code. No `Exception`: the agent must not swallow it."""
 
@@ -51,10 +59,11 @@ class AgentInterrupted(Exception):
 class Floor:
     """Who has it; one per worker, changed by its main thread only, read by the watchdog's."""
 
-    __slots__ = ("_marks", "opener", "resident", "step", "turn")
+    __slots__ = ("_marks", "meter", "opener", "resident", "step", "turn")
 
     def __init__(self, marks: MarksWriter) -> None:
         self._marks = marks
+        self.meter: Charge | None = None  # while somebody wants to know
         self.resident: Steppable | None = None
         self.opener: Steppable | None = None  # whom the loop gave control in this turn
         self.turn = 0
@@ -63,6 +72,8 @@ class Floor:
     def enter(self, resident: Steppable) -> Steppable | None:
         """Gives the floor to `resident`; returns who had it, for `leave`."""
         outer = self.resident
+        if self.meter is not None:
+            self.meter.charge("" if outer is None else outer.uid)
         if outer is None:
             self.turn += 1
             self.opener = resident
@@ -72,6 +83,8 @@ class Floor:
         return outer
 
     def leave(self, outer: Steppable | None) -> None:
+        if self.meter is not None and self.resident is not None:
+            self.meter.charge(self.resident.uid)
         self.step += 1
         self.resident = outer
         if outer is None:

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.responses import Response, StreamingResponse
 
-from choregos.api.context import LogChoice, LogLine
 from choregos.api.handlers.reading import read_page
 from choregos.api.handlers.writing import read_delete_options
+from choregos.api.node_ports import LogChoice, LogLine
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
 from choregos.api.rules.options import DeleteOptions, LogOptions, list_options, log_options
@@ -83,7 +83,7 @@ async def log(call: ApiRequest) -> Response:
     if options.since_s is not None:
         since_ms = call.context.clock.wall_ms() - options.since_s * 1000
     choice = LogChoice(options.tail_lines, since_ms, options.follow, options.previous)
-    lines = aiter(call.context.logs.lines(instance, choice))
+    lines = aiter(call.context.nodes.logs.lines(instance, choice))
     # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
     first = None if options.follow else await anext(lines, None)
     text = _text(call, lines, first, options)

@@ -13,11 +13,13 @@ import time
 from contextlib import AsyncExitStack
 
 from choregos.api.context import ApiContext
+from choregos.api.node_ports import Nodes
 from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
 from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs
 from choregos.assembly.services.of_node.logs import BusNodeLogs
+from choregos.assembly.services.of_node.usage import BusNodeUsage
 from choregos.assembly.services.running import bus_address
 from choregos.foundation.bus import connect
 from choregos.foundation.bus_address import BusAddress
@@ -74,7 +76,7 @@ async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, 
         directory=directory,
         instances=InstanceWriter(logs.agents, region),
         caller=caller,
-        logs=BusNodeLogs(transport, region),
+        nodes=Nodes(BusNodeLogs(transport, region), BusNodeUsage(transport, region)),
         clock=clock,
         ids=SystemIds(),
     )

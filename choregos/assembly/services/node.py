@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from choregos.agent.host import AgentHost, HostSettings
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
 from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs
-from choregos.assembly.services.of_node.logs import LogService
+from choregos.assembly.services.of_node.answering import Answerer
 from choregos.assembly.services.running import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.node.agent_node import NodeSettings
@@ -27,11 +27,13 @@ from choregos.foundation.ids import SystemIds
 from choregos.mesh.resolver import Resolvers
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.deadlines import Deadlines
+from choregos.messaging.transport import CallTransport
 from choregos.resources import quantity
 from choregos.security.credentials import BusUser
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
 from choregos.store.resources import ResourceStore
+from choregos.wire.node import LOGS, USAGE, LogRequest, UsageRequest
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,7 @@ async def run_node(directory: DataDirectory, config: MachineConfig) -> None:
         logs = await stack.enter_async_context(open_logs(bus, config.region, before_write=room))
         host, statuses, instances = await _open_host(stack, logs, directory, config)
         transport = await stack.enter_async_context(open_nats_transport(address, NAME, Deadlines()))
-        service = LogService(host, transport)
-        await service.open(config.region, config.node)
-        stack.push_async_callback(service.close)
+        await _answer(stack, transport, host, config)
         clock, ids = SystemClock(), SystemIds()
         resources = await stack.enter_async_context(ResourceStore(logs.resources, clock))
         settings = NodeSettings(
@@ -64,6 +64,16 @@ async def run_node(directory: DataDirectory, config: MachineConfig) -> None:
         await stack.enter_async_context(controller)
         await controller.superseded.wait()
         log.error("another process runs as node %s; this one ends", config.node)
+
+
+async def _answer(stack: AsyncExitStack, transport: CallTransport, host: AgentHost, config: MachineConfig) -> None:
+    """What API servers may ask of this node."""
+    for service in (
+        Answerer(transport, LOGS, LogRequest, host.logs),
+        Answerer(transport, USAGE, UsageRequest, host.usage),
+    ):
+        await service.open(config.region, config.node)
+        stack.push_async_callback(service.close)
 
 
 async def _open_host(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -215,3 +216,31 @@ class CallsWithoutEnd(Agent):
 
 class NotAnAgent:
     pass
+
+
+class Burner(Agent):
+    """Uses processor time and memory."""
+
+    @capability("burning")
+    async def on_the_loop(self, seconds: float) -> None:
+        _burn(seconds)
+
+    @capability("burning")
+    def in_a_thread(self, seconds: float) -> None:
+        _burn(seconds)
+
+    @capability("burning")
+    async def in_a_child(self, seconds: float) -> int:
+        """Starts a process that takes 50 MB and burns, and stays."""
+        code = f"import time\nheld = b'x' * 50_000_000\nend = time.process_time() + {seconds}\n"
+        code += "while time.process_time() < end: pass\nprint('done', flush=True)\ntime.sleep(600)"
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        assert child.stdout is not None
+        await child.stdout.readline()
+        return child.pid
+
+
+def _burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass

@@ -1,5 +1,5 @@
-"""What an API server asks nodes over the bus, one module per question: the asker's side and the node's side of each.
+"""What an API server asks nodes over the bus (`choregos.wire.node`), one module per service.
 
-Each side fills a port of the layer it serves (`choregos.api.context`, `choregos.agent.host`); here is only the way
-between them (`choregos.wire.node`). Invariant: a node that does not answer costs its asker a time-out, never more.
+Each fills a port of `choregos.api.node_ports`; what answers at the node is a method of `choregos.agent.host`, behind an
+`answering.Answerer`. Invariant: a node that does not answer costs its asker a time-out, never more.
 """

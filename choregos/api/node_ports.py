@@ -1,0 +1,105 @@
+"""What the API server asks of nodes, as ports: logs, measurements. `choregos.assembly.services.of_node` fills them.
+
+Nothing here acts. A node may be silent: each port says what that means for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from choregos.store.instance import Instance
+
+T = TypeVar("T")
+
+LogLine = tuple[int, str, str]
+"""Wall clock in milliseconds, level, text."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogChoice:
+    """Which lines of a log.
+
+    Attributes:
+        tail_lines: only so many of the last ones; None: all that are kept.
+        since_ms: only those of this wall clock or later, milliseconds.
+        follow: go on until the iterator is closed.
+        previous: those written before the agent was last started again.
+    """
+
+    tail_lines: int | None = None
+    since_ms: int = 0
+    follow: bool = False
+    previous: bool = False
+
+
+class NodeLogs(Protocol):
+    """Reads the log of an agent from the node that runs it."""
+
+    def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
+        """The chosen lines of the agent, oldest first.
+
+        Raises:
+            Temporary: the node cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is used of a machine.
+
+    Attributes:
+        cores: processor time, as an average of the last `window_s` seconds.
+        memory: bytes.
+        wall_ms: when it was measured, by the node's wall clock.
+    """
+
+    cores: float
+    memory: int
+    window_s: float
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUse:
+    """What an agent uses of its node: a share of what its worker does.
+
+    Attributes:
+        worker: name of the worker.
+        agents: how many share the worker, itself included.
+        handling: its part of the processor time is that of handling calls; else even, as none has handled any lately.
+    """
+
+    use: Use
+    worker: str
+    agents: int
+    handling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured(Generic[T]):
+    """Attributes:
+    found: by uid of the agent or name of the node.
+    silent: nodes that did not answer.
+    """
+
+    found: Mapping[str, T]
+    silent: tuple[str, ...]
+
+
+class NodeUsage(Protocol):
+    """Measures at the nodes. Raises nothing: who does not answer is left out."""
+
+    async def of_agents(self, instances: Sequence[Instance]) -> Measured[AgentUse]: ...
+
+    async def of_nodes(self, names: Sequence[str]) -> Measured[Use]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """All that nodes are asked."""
+
+    logs: NodeLogs
+    usage: NodeUsage
