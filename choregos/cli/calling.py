@@ -74,7 +74,7 @@ def parse_call(words: tuple[str, ...], capability: str) -> tuple[dict[str, str],
 def _arguments(text: str) -> dict[str, Any]:
     try:
         arguments = json.loads(sys.stdin.read() if text == "-" else text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the arguments are no JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise UsageError("the arguments must be a JSON object: one value for each name")

@@ -14,7 +14,7 @@ from choregos.cli.session import Session
 from choregos.cli.words import UsageError, parse_duration, parse_targets
 from choregos.client import Client, Object
 from choregos.client.manifests import Manifest, load_manifests
-from choregos.foundation.errors import ChoregosError, Invalid, NotFound
+from choregos.foundation.errors import CallError, ChoregosError, Invalid, NotFound, Temporary
 
 FILES_HELP = "File or folder of manifests; `-` is stdin. May be given more than once."
 Files = Annotated[
@@ -42,8 +42,8 @@ async def apply(*, filename: Files = (), dry_run: bool = False, session: Session
         async def one(manifest: Manifest) -> str:
             try:
                 applied = await client.apply(manifest.content, dry_run=dry_run)
-            except Invalid as error:
-                raise _with_lines(error, manifest) from error
+            except ChoregosError as error:
+                raise _placed(error, manifest) from error
             return f"{await _name(client, applied.object)} {applied.outcome}{suffix}"
 
         # One after the other: a later manifest may need an earlier one, such as its namespace.
@@ -99,7 +99,7 @@ async def delete(
     async with session.connect() as client:
         if manifests:
             _adopt_namespace(manifests, session)
-            which = [await _address(client, manifest.content) for manifest in manifests]
+            which = [await _address(client, manifest) for manifest in manifests]
         else:
             which = await _select(client, words, session, selector, all)
         deleted = await _delete_all(client, which, how)
@@ -255,8 +255,12 @@ def _named(words: Sequence[str]) -> list[tuple[str, str]]:
     return targets
 
 
-async def _address(client: Client, content: Object) -> Address:
-    resource = (await client.catalogue()).by_kind(content["apiVersion"], content["kind"])
+async def _address(client: Client, manifest: Manifest) -> Address:
+    content, catalogue = manifest.content, await client.catalogue()
+    try:
+        resource = catalogue.by_kind(content["apiVersion"], content["kind"])
+    except Invalid as error:
+        raise _placed(error, manifest) from error
     kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     return kind, content["metadata"]["name"], content["metadata"].get("namespace")
 
@@ -278,10 +282,12 @@ def _adopt_namespace(manifests: Sequence[Manifest], session: Session) -> None:
             )
 
 
-def _with_lines(error: Invalid, manifest: Manifest) -> Invalid:
-    """The server's faults at the lines that they are about."""
-    head = str(error).partition("\n")[0]
-    if not error.causes:
-        return Invalid(f"{manifest.file}:{manifest.line}: {head}")
+def _placed(error: ChoregosError, manifest: Manifest) -> ChoregosError:
+    """A refusal with the place of what is refused: of each fault, the line that it is about."""
+    if isinstance(error, Temporary | CallError):
+        return error  # of the server's, whatever the manifest says
+    head, place = str(error).partition("\n")[0], f"{manifest.file}:{manifest.line}"
+    if not isinstance(error, Invalid) or not error.causes:
+        return type(error)(f"{place}: {head}")
     faults = [f"  {manifest.file}:{manifest.line_of(cause.path)}: {cause}" for cause in error.causes]
     return Invalid("\n".join([head, *faults]))

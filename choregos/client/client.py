@@ -29,7 +29,7 @@ from choregos.client.merge import apply_patch, with_last_applied
 from choregos.client.statuses import error_of_call
 from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_all
 from choregos.foundation.clock import Clock, SystemClock
-from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, TimedOut
+from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, PayloadTooLarge, TimedOut, TooLarge
 from choregos.foundation.settings import Environment, load_environment
 from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
 
@@ -397,7 +397,10 @@ class Client:
             "spec": {**spec, "arguments": dict(arguments), "timeoutSeconds": timeout_s},
         }
         path = self._path(resource, namespace)
-        answer = await self._connection.request("POST", path, body=manifest, timeout_s=timeout_s + CALL_MARGIN_S)
+        try:
+            answer = await self._connection.request("POST", path, body=manifest, timeout_s=timeout_s + CALL_MARGIN_S)
+        except TooLarge as error:
+            raise PayloadTooLarge(str(error)) from error
         status = answer.get("status") or {}
         if status.get("error"):
             raise error_of_call({"agent": status.get("agent"), **status["error"]})

@@ -26,6 +26,7 @@ from choregos.foundation.errors import (
     Invalid,
     Permanent,
     Temporary,
+    TooLarge,
     Unauthenticated,
 )
 from choregos.security.kubeconfig import ApiAccess
@@ -86,22 +87,25 @@ class Connection:
 
         Raises:
             ChoregosError: the server's refusal (`statuses.error_of_status`); `Temporary` if it cannot be reached,
-                `DeadlineExceeded` if it does not answer in `timeout_s` seconds.
+                `DeadlineExceeded` if it does not answer in `timeout_s` seconds; `Invalid` if the body is no JSON.
         """
         headers = {"Accept": accept}
         content = b""
         if body is not None:
-            content = msgspec.json.encode(body)
+            content = _encode(body)
             headers |= {"Content-Type": content_type, "Content-Length": str(len(content))}
         request = self._request(method, path, query or {}, headers, content)
         try:
             async with asyncio.timeout(timeout_s), self._exchange(request) as response:
-                content = await response.aread()
+                answer = await response.aread()
         except TimeoutError as error:
             raise DeadlineExceeded(f"the API server {self._server} did not answer within {timeout_s:g} s") from error
         if response.status >= 400:
-            raise _refusal(response.status, content)
-        return _decode(content)
+            refusal = _refusal(response.status, answer)
+            if isinstance(refusal, TooLarge):
+                raise TooLarge(f"{refusal}; this one has {len(content)} bytes")
+            raise refusal
+        return _decode(answer)
 
     async def lines(
         self, path: str, query: Query, *, accept: str = JSON, silence_s_max: float | None
@@ -247,6 +251,13 @@ def _refusal(code: int, content: bytes) -> ChoregosError:
     if not isinstance(status, dict) or status.get("kind") != "Status":
         status = {"message": content.decode(errors="replace").strip()[:2000]}
     return error_of_status({"code": code, **status})
+
+
+def _encode(body: Any) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"the request cannot be sent as JSON: {error}") from error
 
 
 def _decode(content: bytes) -> Any:

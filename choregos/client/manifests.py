@@ -1,27 +1,36 @@
 """Manifests: files and folders of YAML or JSON as objects that know where they were written.
 
 Reads a scalar as kubectl does (YAML 1.1 of go-yaml: `no` is false, `012` is ten, `1e3` a number, a date is text), so
-that a file means the same to both. Stricter than PyYAML: a key given twice is an error.
+that a file means the same to both. Stricter than kubectl: a key given twice, of which it takes the last, is an error.
 
-Invariant: every fault is `Invalid` with file and line. Checks only what is needed to send an object; the server
-checks the rest, and `Manifest.line_of` finds the lines that its answer speaks of.
+Invariant: every fault is `Invalid` with file and line, and found in a time that the length of the text bounds. Checks
+only what is needed to send an object; the server checks the rest, and `Manifest.line_of` finds the lines that its
+answer speaks of.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
+from choregos.foundation.bounded_yaml import BoundedLoader
 from choregos.foundation.errors import Invalid, NotFound
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
+FILE_BYTES_MAX = 16 * 1024 * 1024
+"""Of one source: five times what the server takes for one object."""
+
+_TAG = "tag:yaml.org,2002:"
+_SHOWN_LENGTH_MAX = 40
+_INTEGERS = range(-(2**63), 2**63)
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 _BOOLEANS = {
@@ -77,8 +86,12 @@ def load_manifests(sources: Sequence[str]) -> list[Manifest]:
     return manifests
 
 
-def parse_manifests(text: str | bytes, file: str) -> Iterator[Manifest]:
-    """The objects of one text; `file` is what it is called in messages."""
+def parse_manifests(text: bytes, file: str) -> Iterator[Manifest]:
+    """The objects of one text; `file` is what it is called in messages.
+
+    Raises:
+        Invalid: it cannot be read; with file and line.
+    """
     try:
         loader = _Loader(text)
         while loader.check_node():
@@ -90,13 +103,14 @@ def parse_manifests(text: str | bytes, file: str) -> Iterator[Manifest]:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}" if mark else file
         raise Invalid(f"{where}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file}: {error}") from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count(b"\n") + 1
+        raise Invalid(f"{file}:{line}: this is no text: {error.reason}, found {error.character:#x}") from error
 
 
 def _load_source(source: str) -> Iterator[Manifest]:
     if source == STANDARD_INPUT:
-        yield from parse_manifests(sys.stdin.buffer.read(), "standard input")
+        yield from parse_manifests(_bounded(sys.stdin.buffer, "standard input"), "standard input")
         return
     path = Path(source)
     if not path.exists():
@@ -106,10 +120,19 @@ def _load_source(source: str) -> Iterator[Manifest]:
         raise Invalid(f"the folder {source} holds no {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
     for file in files:
         try:
-            text = file.read_bytes()
+            with file.open("rb") as stream:
+                text = _bounded(stream, str(file))
         except OSError as error:
             raise Invalid(f"{file} cannot be read: {error.strerror}") from error
         yield from parse_manifests(text, str(file))
+
+
+def _bounded(stream: BinaryIO, name: str) -> bytes:
+    text = stream.read(FILE_BYTES_MAX + 1)
+    if len(text) > FILE_BYTES_MAX:
+        line = text.count(b"\n") + 1
+        raise Invalid(f"{name}:{line}: manifests of more than {FILE_BYTES_MAX // 2**20} MiB are not read; divide them")
+    return text
 
 
 def _objects(content: Any, node: yaml.Node, file: str) -> Iterator[Manifest]:
@@ -136,10 +159,28 @@ def _require_object(content: Any, where: str) -> None:
         raise Invalid(f"{where}: metadata.name is missing")
 
 
-class _Loader(yaml.CSafeLoader):
+class _Loader(BoundedLoader):
     """libyaml's parser with go-yaml's reading of scalars and keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's protocol)
+    # What is not here, such as a set, JSON cannot say. A date is text.
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        None: BoundedLoader.construct_undefined,
+        f"{_TAG}null": BoundedLoader.construct_yaml_null,
+        f"{_TAG}str": BoundedLoader.construct_yaml_str,
+        f"{_TAG}timestamp": BoundedLoader.construct_yaml_str,
+        f"{_TAG}seq": BoundedLoader.construct_yaml_seq,
+        f"{_TAG}map": BoundedLoader.construct_yaml_map,
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError) as error:
+            shown = str(node.value)
+            shown = shown if len(shown) <= _SHOWN_LENGTH_MAX else f"{shown[:_SHOWN_LENGTH_MAX]}…"
+            tag = node.tag.replace(_TAG, "!!")
+            raise yaml.constructor.ConstructorError(None, None, f"{shown!r} is no {tag}", node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -166,27 +207,48 @@ def _construct_boolean(loader: _Loader, node: yaml.ScalarNode) -> bool:
     return _BOOLEANS[str(loader.construct_scalar(node)).lower()]
 
 
-def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node)).replace("_", "")
+def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
+    written = str(loader.construct_scalar(node))
+    text = written.replace("_", "")
     digits = text.lstrip("+-")
-    old_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
-    return int(text, 8 if old_octal else 0)
+    if not digits.isdigit():
+        number = int(text, 0)
+        return number if number in _INTEGERS else written
+    if len(digits) > 1 and digits[0] == "0":
+        return int(text, 8)
+    return _number(float(text), int(text) if len(digits) < 20 else None, written)
 
 
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float | int:
-    number = float(str(loader.construct_scalar(node)).replace("_", ""))
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
+    written = str(loader.construct_scalar(node))
+    number = float(written.replace("_", ""))
     # JSON has one kind of number: `1e3` is the integer 1000 to whoever reads it.
-    return int(number) if number.is_integer() else number
+    return _number(number, int(number) if number.is_integer() else None, written)
 
 
-for _tag, _pattern, _first in (
+def _number(number: float, integer: int | None, written: str) -> int | float | str:
+    """As Go keeps it: an integer of 64 bits, a float, or text if it is neither."""
+    if integer is not None and integer in _INTEGERS:
+        return integer
+    return number if math.isfinite(number) else written
+
+
+def _construct_binary(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return loader.construct_yaml_binary(node).decode()
+
+
+for _name, _pattern, _first in (
     ("bool", r"y|Y|n|N|(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)", "yYnNtTfFoO"),
-    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("int", r"[-+]?(0b_*[01][01_]*|0o?_*[0-7][0-7_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0|[1-9][0-9_]*)", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+0123456789."),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_boolean)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+for _name, _construct in (
+    ("bool", _construct_boolean),
+    ("int", _construct_integer),
+    ("float", _construct_float),
+    ("binary", _construct_binary),
+):
+    _Loader.add_constructor(f"{_TAG}{_name}", _construct)

@@ -31,7 +31,16 @@ async def test_yaml_is_accepted(client: Any) -> None:
         (b'{"a":' * 900 + b"1" + b"}" * 900, "application/json", 422),
         (b"a: [", "application/yaml", 400),
         (b"\xff\xfe", "application/yaml", 400),
-        (b"a: &x [1]\nb: *x", "application/yaml", 400),
+        (b"a: &x [*x]", "application/yaml", 400),
+        (b"[" * 300_000, "application/yaml", 400),
+        (b'{"a":' * 300_000, "application/yaml", 400),
+        (
+            b"".join(
+                b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1) if n else b"lol"] * 9)) for n in range(9)
+            ),
+            "application/yaml",
+            400,
+        ),
         (b"a: !!python/object:os.system {}", "application/yaml", 400),
         (b"k8s\x00", "application/vnd.kubernetes.protobuf", 415),
         (b"<x/>", "text/xml", 415),

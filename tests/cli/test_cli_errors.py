@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,3 +181,42 @@ def test_ages_are_kubectls(seconds: float, text: str) -> None:
 )
 def test_leading_options_go_behind_the_command(words: list[str], expected: list[str]) -> None:
     assert _command_first(words) == expected
+
+
+HEAD = "apiVersion: choregos.dev/v1\nkind: AgentCluster\nmetadata: {name: x}\n"
+
+
+def test_what_the_server_takes_no_more_of_is_told_with_its_place(
+    choregos: Choregos, server: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge.yaml"
+    path.write_text(f"# two\n---\n{HEAD}spec: {{agents: [{{name: {'x' * 4_000_000}}}]}}\n")
+    result = choregos("apply", "-f", str(path))
+    assert result.code == ExitCode.INVALID
+    assert re.search(r"huge\.yaml:3: Request entity too large: limit is \d+; this one has 800\d+ bytes", result.err)
+
+
+def test_faults_of_one_manifest_of_several_are_told_with_its_place(
+    choregos: Choregos, server: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.yaml"
+    unknown = "apiVersion: example.org/v1\nkind: Thing\nmetadata: {name: t}\n"
+    path.write_text(f"{HEAD}spec: {{agents: [1]}}\n---\n{unknown}")
+    result = choregos("apply", "-f", str(path))
+    assert "some.yaml:4: spec.agents[0]" in result.err
+    assert "some.yaml:6: the server does not serve Thing of example.org/v1" in result.err
+    assert choregos("delete", "-f", str(path)).err.startswith(f"Error: {path}:6: the server does not serve Thing")
+
+
+@pytest.mark.parametrize("size", [2_000_000, 20_000_000])
+def test_arguments_of_any_excessive_size_are_a_payload_too_large(
+    choregos: Choregos, server: Any, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"text": "x" * size})))
+    result = choregos("call", "a-0", "PayloadTooLarge", "-")
+    assert (result.code, result.err.startswith("Error: PayloadTooLarge")) == (ExitCode.INVALID, True)
+
+
+def test_arguments_that_nest_without_end_are_wrong_usage(choregos: Choregos) -> None:
+    result = choregos("call", "a-0", "reply", '{"a": ' + "[" * 100_000)
+    assert (result.code, "no JSON" in result.err) == (ExitCode.USAGE, True)

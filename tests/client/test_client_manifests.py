@@ -17,11 +17,18 @@ SCALARS = [
     "no", "Yes", "y", "N", "on", "OFF", "true", "False", "nope", "~", "null", "",
     "012", "0o12", "0", "-7", "+1", "1_000", "0x1F", "0b11", "08", "1e3", "1.0", "1.5", ".5", "12:30:45",
     "2026-11-22", "2026-11-22T10:00:00Z", "=", "'no'", '"012"', "500m", "4Gi", "70%", "1.2.3", "0x", "1__0",
+    "123456789012345678901234567890", "-9223372036854775808", "9" * 5000,
+    "1e999", "-1e999", "1e30", "0xfffffffffffffffffffff", "0x_", "0b_", "0o_", "0_", "0o_7", "! x",
+    "!!binary aGk=", "!!timestamp 2020-01-01", "!!str 5",
 ]  # fmt: skip
+
+BOMB = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
 
 
 def parse(text: str) -> list[Manifest]:
-    return list(parse_manifests(text, "f.yaml"))
+    return list(parse_manifests(text.encode(), "f.yaml"))
 
 
 @pytest.mark.real
@@ -61,7 +68,14 @@ def test_documents_lists_and_empty_parts() -> None:
         ("apiVersion: v1\nkind: A\nmetadata: {name: 12}", r"metadata.name is missing"),
         ("a: !!python/object:os.system x", r"f\.yaml:1: could not determine a constructor"),
         ("a: *nowhere", r"f\.yaml:1: "),
-        ("\x00", r"f\.yaml"),
+        ("a: !!int x", r"f\.yaml:1: 'x' is no !!int"),
+        ("a: 1\nb: !!bool x", r"f\.yaml:2: 'x' is no !!bool"),
+        (f"a: !!float {'x' * 99}", r"f\.yaml:1: 'x{40}…' is no !!float"),
+        ("a: !!set {b}", r"f\.yaml:1: could not determine a constructor"),
+        ("a: 1\nb: \x00", r"f\.yaml:2: this is no text: control characters are not allowed, found 0x0"),
+        ("a: &a [1, *a]", r"f\.yaml:1: the alias \*a stands within"),
+        (f"a: 1\nb: {'[' * 200_000}", r"f\.yaml:2: .*nested deeper than"),
+        (BOMB, r"f\.yaml:7: the aliases up to here stand for more than"),
     ],
 )
 def test_faults_name_file_and_line(text: str, message: str) -> None:
@@ -98,3 +112,23 @@ def test_sources_without_objects_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     with pytest.raises(Invalid, match="no objects"):
         load_manifests([str(tmp_path)])
+
+
+def test_what_is_no_text_is_told_with_its_line() -> None:
+    with pytest.raises(Invalid, match=r"f:2: this is no text: invalid leading UTF-8 octet, found 0xff"):
+        list(parse_manifests(b"a: 1\nb: \xff", "f"))
+
+
+def test_a_source_that_is_too_long_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as stream:
+        stream.write(HEAD.encode())
+        stream.truncate(100 * 2**20)
+    with pytest.raises(Invalid, match=r"large\.yaml:4: .* more than 16 MiB are not read; divide them"):
+        load_manifests([str(path)])
+    with path.open("rb") as stream:
+        monkeypatch.setattr("sys.stdin", type("Text", (), {"buffer": stream}))
+        with pytest.raises(Invalid, match="standard input:4: "):
+            load_manifests(["-"])

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from choregos.api.rules.status import bad_request, unsupported_media
+from choregos.foundation.bounded_yaml import BoundedLoader
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -24,7 +25,6 @@ PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
 """Patches that are given as JSON."""
 
 encode = msgspec.json.encode
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def decode(body: bytes, content_type: str) -> Any:
@@ -70,10 +70,7 @@ def _decode_yaml(body: bytes) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     try:
-        # An alias costs a few bytes and can stand for gigabytes; kubectl resolves them before it sends.
-        if b"*" in body and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=_LOADER)):
-            raise bad_request("aliases are not accepted in a YAML request body")
-        value = yaml.load(body, Loader=_LOADER)  # noqa: S506 a SafeLoader either way
+        value = yaml.load(body, Loader=BoundedLoader)  # noqa: S506  (a safe one)
         # Once through JSON: dates become text, keys become strings, and what JSON cannot say is found here.
         return msgspec.json.decode(msgspec.json.encode(value))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
