@@ -10,6 +10,8 @@ from choregos.api.node_ports import Nodes
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.mesh.routes import Target
+from choregos.security.audit import AuditLog
+from choregos.security.tokens import Tokens
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
 from choregos.store.resources import ResourceStore
@@ -74,6 +76,8 @@ class ApiContext:
         events: core/v1 Events, on a log of their own.
         directory: the instances of this region, as read from their log.
         instances: writes requests to delete agents.
+        tokens: of service accounts.
+        audit: where refusals and privileged actions are recorded.
     """
 
     resources: ResourceStore
@@ -84,4 +88,6 @@ class ApiContext:
     nodes: Nodes
     clock: Clock
     ids: IdSource
+    tokens: Tokens
+    audit: AuditLog
     limits: ApiLimits = field(default_factory=ApiLimits)

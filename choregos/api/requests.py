@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from choregos.api.access.gate import Gate, Passage
 from choregos.api.apply.ownership import Author
-from choregos.api.authentication import User
 from choregos.api.context import ApiContext
 from choregos.api.open_streams import OpenStreams
 from choregos.api.rules import codec
@@ -24,6 +24,7 @@ from choregos.foundation.errors import TooLarge
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Kind
 from choregos.resources.registry import group_versions
+from choregos.security.rbac import User
 
 T = TypeVar("T")
 WARNINGS_MAX = 50
@@ -40,12 +41,22 @@ class ApiRequest:
 
     context: ApiContext
     request: Request
-    user: User
+    gate: Gate
+    passage: Passage
     target: Target
     kind: Kind
     source: AnySource | None
     streams: OpenStreams
     name: str
+
+    @property
+    def user(self) -> User:
+        """As whom it acts."""
+        return self.passage.user
+
+    def require(self, verb: str) -> None:
+        """For a request that turns out to do something else as well. Raises: Refusal 403, the user may not do that."""
+        self.gate.require(self.user, replace(self.passage.wanted, verb=verb))
 
     @property
     def query(self) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The API server on a TLS socket: uvicorn, with the client's certificate in the ASGI scope and a quick, clean end.
 
-Invariant: the handshake refuses a client without a certificate of the cluster's CA. When `serve` is left, watches
+Invariant: the handshake refuses a certificate that is not of the cluster's CA; a client that shows none is for
+`access.gate` to judge. When `serve` is left, watches
 have ended with the last complete line and no connection is open any more.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from choregos.api.authentication import PEER
+from choregos.api.access.authenticators import PEER
 from choregos.api.server import ApiServer
 from choregos.foundation.errors import Permanent
 from choregos.foundation.tasks import Tasks
@@ -143,12 +144,12 @@ async def serve(app: ApiServer, settings: ServeSettings) -> AsyncIterator[Servin
 
 
 def tls_context(settings: ServeSettings) -> ssl.SSLContext:
-    """TLS 1.2 or later; a client must present a certificate of the CA."""
+    """TLS 1.2 or later; a client may show a certificate of the CA, and else shows a token in each request."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(settings.certificate, settings.key)
     context.load_verify_locations(settings.client_ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     return context
 

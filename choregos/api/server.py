@@ -1,7 +1,7 @@
 """The ASGI application: one request in, one answer out, every error a `metav1.Status`.
 
-Invariant: `authentication.require` has allowed a request before anything else looks at it. Routes are derived from
-the kinds; there is no table of paths.
+Invariant: `access.gate` has admitted a request before anything else looks at it. Routes are derived from the kinds;
+there is no table of paths.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from choregos.api import authentication
-from choregos.api.authentication import Attributes
+from choregos.api.access.auditing import COMPLETE, STARTED, Auditor
+from choregos.api.access.authenticators import Authenticators
+from choregos.api.access.defaults import ensure_default_roles
+from choregos.api.access.gate import Gate, Passage
+from choregos.api.access.grants import Grants
 from choregos.api.context import ApiContext
 from choregos.api.handlers import (
+    account_tokens,
     agents,
     applying,
     calls,
@@ -26,6 +30,7 @@ from choregos.api.handlers import (
     nodes,
     pods,
     reading,
+    reviews,
     subresources,
     watching,
     writing,
@@ -35,9 +40,8 @@ from choregos.api.open_streams import OpenStreams
 from choregos.api.projections.agents import agent
 from choregos.api.projections.pods import FIELDS, pod
 from choregos.api.requests import ApiRequest, answer
-from choregos.api.rules import paths, status
+from choregos.api.rules import status
 from choregos.api.rules.metadata import Stamp, prepare_create
-from choregos.api.rules.options import is_watch
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
 from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
@@ -85,16 +89,34 @@ _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "node": {**_READ, ("", "update"): nodes.update, ("", "patch"): nodes.patch_},
     "pod metrics": {("", "get"): metrics.get_pod, ("", "list"): metrics.list_pods},
     "node metrics": {("", "get"): metrics.get_node, ("", "list"): metrics.list_nodes},
-    "virtual": {("", "create"): calls.create},
+    "virtual": {},
 }
 """By the kind's plane: what serves a subresource (empty: the object itself) and verb."""
 
+_CREATE = ("", "create")
+_OWN_HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
+    "AgentCall": {_CREATE: calls.create},
+    "LocalSubjectAccessReview": {_CREATE: reviews.local_subject_access},
+    "SelfSubjectAccessReview": {_CREATE: reviews.self_access},
+    "SelfSubjectReview": {_CREATE: reviews.self_subject},
+    "SelfSubjectRulesReview": {_CREATE: reviews.self_rules},
+    "ServiceAccount": {("token", "create"): account_tokens.create},
+    "SubjectAccessReview": {_CREATE: reviews.subject_access},
+    "TokenReview": {_CREATE: reviews.token},
+}
+"""By kind: what serves it besides."""
+
 
 class ApiServer:
-    """An ASGI application. `close` ends its open streams; it owns nothing else."""
+    """An ASGI application. `close` ends its open streams and its gate; it owns nothing else."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
+        self._gate = Gate(
+            Authenticators(context.tokens, context.resources),
+            Grants(context.resources),
+            Auditor(context.audit, context.clock, context.ids),
+        )
         self._sources = {
             (kind.group, kind.plural): source
             for kind in registry.KINDS
@@ -115,54 +137,56 @@ class ApiServer:
     async def close(self) -> None:
         """Ends watches and followed logs; every later one ends at once."""
         self._streams.close()
+        self._gate.close()
 
     async def _respond(self, request: Request) -> Response:
-        subject = Subject()
+        passage: Passage | None = None
         call: ApiRequest | None = None
+        message = ""
         try:
-            call = self._authorized(request)
-            if call is None:
-                return self._documents.respond(request)
-            handler = _handler(call, request.method)
-            await _catch_up(call)
-            return await handler(call)
+            passage = await self._gate.admit(request)
+            if passage.target is None:
+                response = self._documents.respond(request)
+            else:
+                call = self._call(request, passage, passage.target)
+                handler = _handler(call)
+                await _catch_up(call)
+                response = await handler(call)
         except ClientDisconnect:
             raise
-        except ChoregosError as error:
-            return _refuse(error, call.subject if call is not None else subject)
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:
+            message = str(error)
+            response = self._failed(error, request, call.subject if call is not None else Subject())
+        if passage is not None:
+            stage = STARTED if isinstance(response, StreamingResponse) else COMPLETE
+            self._gate.answered(passage, response.status_code, stage=stage, message=message)
+        return response
+
+    def _failed(self, error: BaseException, request: Request, subject: Subject) -> Response:
+        """The answer to a request that raised `error`; raises it again if the request itself was given up."""
+        if isinstance(error, ChoregosError):
+            return _refuse(error, subject)
+        if isinstance(error, asyncio.CancelledError):
             if not self._streams.closing:
-                raise
+                raise error
             # It has outlasted the time that requests have when the server ends.
-            return _refuse(Temporary("the API server has ended before the request was done"), subject)
-        except RecursionError:
-            return _refuse(bad_request("the request is nested too deeply"), subject)
-        except Exception:
-            # What went wrong is for the operator's log; a client learns only that it was not his fault.
-            log.exception("%s %s failed", request.method, request.url.path)
-            return _refuse(Refusal(500, "InternalError", "an internal error occurred; see the server's log"), subject)
+            return _refuse(Temporary("the API server has ended before the request was done"), Subject())
+        if isinstance(error, RecursionError):
+            return _refuse(bad_request("the request is nested too deeply"), Subject())
+        # What went wrong is for the operator's log; a client learns only that it was not his fault.
+        log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+        return _refuse(Refusal(500, "InternalError", "an internal error occurred; see the server's log"), Subject())
 
-    def _authorized(self, request: Request) -> ApiRequest | None:
-        """The request as handlers see it; None for a path that is no resource.
-
-        Raises:
-            Unauthenticated, Refusal
-        """
-        user = authentication.authenticate(request.scope)
-        path = request.scope["path"]
-        target = paths.parse(path)
-        watch = target is not None and is_watch(request.query_params)
-        verb = request.method.lower() if target is None else paths.verb(request.method, target, watch=watch)
-        authentication.require(user, Attributes(verb, path, target))
-        if target is None:
-            return None
+    def _call(self, request: Request, passage: Passage, target: Target) -> ApiRequest:
+        """The request as handlers see it. Raises: Refusal 404, nothing is served there."""
         kind = registry.by_plural(target.group, target.version, target.resource)
         if kind is None or (target.namespace and not kind.namespaced):
             raise unknown_path()
         return ApiRequest(
             context=self._context,
             request=request,
-            user=user,
+            gate=self._gate,
+            passage=passage,
             target=target,
             kind=kind,
             source=self._sources.get((kind.group, kind.plural)),
@@ -177,7 +201,12 @@ def build_app(context: ApiContext) -> ApiServer:
 
 
 async def ensure_defaults(context: ApiContext) -> None:
-    """Creates the namespace `default` if it is missing. Raises: Temporary, the store cannot be reached."""
+    """Creates the namespace `default` and the default roles, as far as they are missing.
+
+    Raises:
+        Temporary: the store cannot be reached.
+    """
+    await ensure_default_roles(context.resources, context.clock, context.ids)
     namespace = registry.by_resource("namespaces")
     assert namespace is not None
     stamp = Stamp(context.clock.wall_ms(), context.ids.uid(), "")
@@ -203,14 +232,14 @@ def _source(context: ApiContext, kind: Kind) -> AnySource | None:
     return None
 
 
-def _handler(call: ApiRequest, method: str) -> Handler:
+def _handler(call: ApiRequest) -> Handler:
     """What serves the request. Raises: Refusal 404 for an unknown subresource, 405 for a verb that is not served."""
-    target, kind = call.target, call.kind
+    target, kind, verb = call.target, call.kind, call.passage.wanted.verb
     subresource = target.subresource
     if subresource and subresource not in kind.subresource_names:
         raise unknown_path()
-    verb = paths.verb(method, target, watch=is_watch(call.query))
-    handler = _HANDLERS[kind.plane].get((subresource, verb))
+    place = (subresource, verb)
+    handler = _OWN_HANDLERS.get(kind.kind, {}).get(place) or _HANDLERS[kind.plane].get(place)
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
         raise method_not_allowed(kind.instead)
     return handler

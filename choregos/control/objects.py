@@ -19,6 +19,7 @@ from choregos.store.port import Fence
 from choregos.store.resources import ResourceStore
 
 CLUSTERS, SETS, NODES, NAMESPACES = "agentclusters", "agentsets", "agentnodes", "namespaces"
+ACCOUNTS = "serviceaccounts"
 """Resources that controllers drive."""
 
 

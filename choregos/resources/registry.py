@@ -11,14 +11,33 @@ from choregos.resources.kinds.agentcall import AGENTCALL
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.core.configmap import CONFIGMAP
+from choregos.resources.kinds.core.secret import SECRET
+from choregos.resources.kinds.core.serviceaccount import SERVICEACCOUNT
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
 from choregos.resources.kinds.projected.metrics import NODE_METRICS, POD_METRICS
 from choregos.resources.kinds.projected.node import NODE
 from choregos.resources.kinds.projected.pod import POD
+from choregos.resources.kinds.rbac.binding import CLUSTERROLEBINDING, ROLEBINDING
+from choregos.resources.kinds.rbac.role import CLUSTERROLE, ROLE
+from choregos.resources.kinds.reviews.access import (
+    LOCALSUBJECTACCESSREVIEW,
+    SELFSUBJECTACCESSREVIEW,
+    SELFSUBJECTRULESREVIEW,
+    SUBJECTACCESSREVIEW,
+)
+from choregos.resources.kinds.reviews.identity import SELFSUBJECTREVIEW, TOKENREVIEW
 
 PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
-KINDS: tuple[Kind, ...] = (AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT, *PROJECTED)
+KINDS: tuple[Kind, ...] = (
+    *(AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
+    *PROJECTED,
+    *(CONFIGMAP, SECRET, SERVICEACCOUNT),
+    *(ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING),
+    *(SELFSUBJECTACCESSREVIEW, SUBJECTACCESSREVIEW, LOCALSUBJECTACCESSREVIEW, SELFSUBJECTRULESREVIEW),
+    *(SELFSUBJECTREVIEW, TOKENREVIEW),
+)
 
 GroupVersion = tuple[str, str]
 """(group, version); the core group is empty."""

@@ -42,12 +42,15 @@ class ApiAccess:
 
 
 def write_kubeconfig(path: Path, access: ApiAccess, *, name: str = "choregos", user: str = "admin") -> None:
-    """Writes a kubeconfig with one context; nothing is touched when it says the same already."""
+    """Writes a kubeconfig with one context, and the token or else the certificate of `access`; nothing is touched when
+    it says the same already."""
     cluster = {"server": access.server, "certificate-authority-data": _encode(access.authority_pem)}
-    credentials = {
-        "client-certificate-data": _encode(access.certificate_pem),
-        "client-key-data": _encode(access.key_pem),
-    }
+    credentials = {"token": access.token}
+    if not access.token:
+        credentials = {
+            "client-certificate-data": _encode(access.certificate_pem),
+            "client-key-data": _encode(access.key_pem),
+        }
     document = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -19,8 +19,10 @@ from choregos.api.server import build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.resources.templates import canonical_digest
+from choregos.security.backends.audit_memory import AuditMemory
 from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import ADMINISTRATORS, Authority, server_names
+from choregos.security.tokens import Tokens
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
@@ -113,8 +115,10 @@ async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: i
             InstanceWriter(agents_log, REGION),
             caller,
             Nodes(logs, _SilentNodes()),
-            clock=clock,
-            ids=ids,
+            clock,
+            ids,
+            Tokens.open(directory / "pki", clock, ids),
+            AuditMemory(),
         )
         await ensure_defaults(context)
         async with serve(build_app(context), settings) as serving:

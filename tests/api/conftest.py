@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from joserfc.jwk import OKPKey
 
-from choregos.api.authentication import PEER
+from choregos.api.access.authenticators import PEER
 from choregos.api.context import ApiContext
 from choregos.api.node_ports import AgentUse, LogChoice, Measured, Nodes, Use
 from choregos.api.serve import ServeSettings, Serving, serve
@@ -26,8 +27,10 @@ from choregos.foundation.ids import SeededIds
 from choregos.foundation.tasks import Tasks
 from choregos.mesh.routes import Target
 from choregos.resources.templates import canonical_digest
+from choregos.security.backends.audit_memory import AuditMemory
 from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import Authority
+from choregos.security.tokens import Tokens
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance
@@ -296,6 +299,7 @@ class World:
     logs: FakeLogs
     usage: FakeUsage
     agents_log: MemoryLog
+    audit: AuditMemory
     writer: InstanceWriter
     fence: Fence
 
@@ -338,10 +342,14 @@ async def open_world() -> AsyncIterator[World]:
     ):
         caller, logs, usage = FakeCaller(), FakeLogs(), FakeUsage()
         writer = InstanceWriter(agents_log, "local")
-        context = ApiContext(resources, events, directory, writer, caller, Nodes(logs, usage), clock, ids)
+        tokens = Tokens(OKPKey.generate_key("Ed25519"), clock, ids)
+        audit = AuditMemory()
+        context = ApiContext(
+            resources, events, directory, writer, caller, Nodes(logs, usage), clock, ids, tokens, audit
+        )
         await ensure_defaults(context)
         app = build_app(context)
-        yield World(app, Client(app, ADMIN), context, caller, logs, usage, agents_log, writer, fence)
+        yield World(app, Client(app, ADMIN), context, caller, logs, usage, agents_log, audit, writer, fence)
         await app.close()
 
 

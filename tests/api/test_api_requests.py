@@ -83,7 +83,9 @@ async def test_patches_of_other_kinds_are_answered_so_that_clients_fall_back(cli
         ("GET", "/apis/choregos.dev/v1/namespaces/default/agentcalls", 405),
         ("DELETE", "/api/v1/namespaces", 405),
         ("POST", "/apis/choregos.dev/v1/agentclusters", 400),
-        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 404),
+        ("POST", "/apis/authorization.k8s.io/v2/selfsubjectaccessreviews", 404),
+        ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405),
+        ("POST", "/api/v1/namespaces/default/configmaps/x/token", 404),
     ],
 )
 async def test_what_is_not_served_is_refused(client: Any, method: str, path: str, code: int) -> None:
@@ -124,7 +126,8 @@ async def test_only_masters_reach_resources_and_everybody_known_reads_what_is_se
     assert (refused.code, refused.json["reason"]) == (403, "Forbidden")
     assert refused.json["message"] == (
         'agentclusters.choregos.dev "support" is forbidden: User "eve" cannot get resource "agentclusters" '
-        'in API group "choregos.dev" in the namespace "default"'
+        'in API group "choregos.dev" in the namespace "default": no Role or ClusterRole that is bound to the user in '
+        '"default" has the rule {"verbs":["get"],"apiGroups":["choregos.dev"],"resources":["agentclusters"]}'
     )
     assert (await user.get("/apis/choregos.dev/v1/things")).code == 403
     nameless = client.as_({"subject": ((("organizationName", ADMINISTRATORS),),)})

@@ -80,9 +80,10 @@ async def _certificates_are_users(serving: Serving, authority: Authority) -> Non
     assert b"403 Forbidden" in await exchange(serving, other, get(NODES))
 
 
-async def test_the_handshake_refuses_who_has_no_certificate(serving: Serving, authority: Authority) -> None:
-    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
-        await exchange(serving, context_of(authority), get("/healthz"))
+async def test_who_shows_neither_certificate_nor_token_is_told_nothing(serving: Serving, authority: Authority) -> None:
+    for path in ("/healthz", "/version", "/apis", NODES, "/nowhere"):
+        answer = await exchange(serving, context_of(authority), get(path))
+        assert b" 401 " in answer.splitlines()[0], path
 
 
 async def test_the_handshake_refuses_certificates_of_others(

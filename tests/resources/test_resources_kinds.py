@@ -271,6 +271,7 @@ OPENAPI_WORDS = {
     "enum",
     "pattern",
     "minimum",
+    "minItems",
     "maximum",
     "exclusiveMinimum",
     "minLength",

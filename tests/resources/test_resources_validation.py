@@ -322,7 +322,10 @@ def test_a_key_that_is_no_text_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_an_empty_object_is_refused_without_failing(kind: Kind) -> None:
-    assert faults(kind, {})
+    if kind.kind == "SelfSubjectReview":  # asks nothing but who asks
+        assert validate(kind, {}).object["kind"] == kind.kind
+    else:
+        assert faults(kind, {})
 
 
 ANYTHING = st.recursive(

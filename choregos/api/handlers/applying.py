@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from choregos.api import authentication
 from choregos.api.apply.edits import Apply
-from choregos.api.authentication import Attributes
 from choregos.api.handlers import writing
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import codec
@@ -48,7 +46,7 @@ async def _apply(call: ApiRequest, options: WriteOptions, edit: Apply) -> tuple[
 
 
 async def _create(call: ApiRequest, options: WriteOptions, edit: Apply) -> tuple[Object, tuple[str, ...]]:
-    authentication.require(call.user, Attributes("create", call.request.scope["path"], call.target))
+    call.require("create")
     said = edit.config["metadata"]
     if said.get("name") not in (None, "", call.name):
         raise bad_request(f"the name of the object ({said['name']}) does not match the name on the URL ({call.name})")

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from choregos.api.access import escalation
 from choregos.api.apply import managed_fields, strategic
 from choregos.api.apply.edits import Edit, Update, created
 from choregos.api.apply.ownership import NOBODY
@@ -200,12 +201,13 @@ def validated(
     """The object as it will be stored, and warnings.
 
     Raises:
-        Refusal: 400, fields are unknown and validation is strict.
+        Refusal: 400, fields are unknown and validation is strict; 403, it grants what the user does not hold.
         Invalid: anything else is wrong.
     """
     checked = validation.validate(call.kind, document, previous=old)
     unknown = unknown_fields(call, checked.unknown_fields, options)
     document = checked.object if old is None else meta.changed(old, checked.object)
+    escalation.check(call.gate, call.user, call.kind, document, old)
     return document, (*unknown, *checked.warnings)
 
 

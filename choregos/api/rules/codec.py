@@ -1,6 +1,6 @@
 """Request bodies into decoded JSON, answers into bytes; what a client accepts. Pure.
 
-JSON and YAML are read. Protobuf is not: it is answered 415, after which clients that can fall back to JSON.
+JSON and YAML are read, and Kubernetes' protobuf of the kinds that kubectl's typed commands send (`rules.protobuf`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import yaml
 
+from choregos.api.rules import protobuf
 from choregos.api.rules.status import bad_request, unsupported_media
 from choregos.foundation.bounded_yaml import BoundedLoader
 
 JSON = "application/json"
 YAML = "application/yaml"
-ACCEPTED = (JSON, YAML)
+ACCEPTED = (JSON, YAML, protobuf.MEDIA_TYPE)
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
@@ -39,6 +40,8 @@ def decode(body: bytes, content_type: str) -> Any:
     media_type = media_type_of(content_type)
     if media_type in (YAML, APPLY_PATCH, "application/x-yaml", "text/yaml"):
         return _decode_yaml(body)
+    if media_type == protobuf.MEDIA_TYPE:
+        return protobuf.decode(body)
     if media_type and media_type not in (JSON, "*/*", "application/x-www-form-urlencoded", *PATCHES):
         raise unsupported_media(media_type, ACCEPTED)
     try:

@@ -76,6 +76,11 @@ class DataDirectory:
         return self.root / "sockets"
 
     @property
+    def audit(self) -> Path:
+        """The API server's record of refusals and privileged actions; older parts have a number behind the name."""
+        return self.logs / "audit.jsonl"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
 

@@ -35,6 +35,7 @@ from choregos.resources.events import WARNING, new_event, reference, repeated
 from choregos.security.credentials import BusServer, load_or_create, write_configuration
 from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import ADMINISTRATORS, Authority, server_names
+from choregos.security.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ class Machine:
         config, directory = self.config, self.directory
         authority = Authority.open(directory.pki, self._clock)
         authority.server(server_names(socket.gethostname(), (config.api_host,)))
+        Tokens.open(directory.pki, self._clock, self._ids)  # one key, before several API servers look for it
         admin = authority.client("admin", (ADMINISTRATORS,))
         write_kubeconfig(
             directory.kubeconfig,

@@ -31,8 +31,10 @@ from choregos.mesh.resolver import Resolver
 from choregos.mesh.routes import Statistics
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.deadlines import Deadlines
+from choregos.security.backends.audit_file import AuditFile
 from choregos.security.credentials import BusUser
 from choregos.security.pki import Authority, server_names
+from choregos.security.tokens import Tokens
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
 from choregos.store.resources import ResourceStore
@@ -52,13 +54,15 @@ async def run_api(directory: DataDirectory, config: MachineConfig, port: int) ->
         bus = await stack.enter_async_context(connect(address, NAME))
         room = directory.disk.require_to_write
         logs = await stack.enter_async_context(open_logs(bus, config.region, before_write=room))
-        context = await _open_context(stack, address, logs, config.region)
+        context = await _open_context(stack, directory, address, logs, config.region)
         await ensure_defaults(context)
         await stack.enter_async_context(serve(build_app(context), _tls(directory, config, port)))
         await asyncio.get_running_loop().create_future()
 
 
-async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, region: str) -> ApiContext:
+async def _open_context(
+    stack: AsyncExitStack, data: DataDirectory, address: BusAddress, logs: Logs, region: str
+) -> ApiContext:
     """The read models and ports that requests are served from."""
     clock = SystemClock()
     resources = await stack.enter_async_context(ResourceStore(logs.resources, clock))
@@ -70,6 +74,9 @@ async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, 
     stack.push_async_callback(caller.close)
     tasks = await stack.enter_async_context(Tasks())
     tasks.start(_learn(resolver, caller, clock), "learn from outside calls")
+    ids = SystemIds()
+    audit = AuditFile(data.audit)
+    stack.callback(audit.close)
     return ApiContext(
         resources=resources,
         events=events,
@@ -78,7 +85,9 @@ async def _open_context(stack: AsyncExitStack, address: BusAddress, logs: Logs, 
         caller=caller,
         nodes=Nodes(BusNodeLogs(transport, region), BusNodeUsage(transport, region)),
         clock=clock,
-        ids=SystemIds(),
+        ids=ids,
+        tokens=Tokens.open(data.pki, clock, ids),
+        audit=audit,
     )
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.abandoned import AbandonedSets
+from choregos.control.fleet.accounts import AccountReconciler
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
 from choregos.control.fleet.owners import Owners
+from choregos.control.fleet.roles import RoleReconciler
 from choregos.control.loop import Key, LoopSettings
-from choregos.control.objects import CLUSTERS, NAMESPACES, SETS, FencedObjects
+from choregos.control.objects import ACCOUNTS, CLUSTERS, NAMESPACES, SETS, FencedObjects
 from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
@@ -65,11 +67,15 @@ class FleetTerm(Term):
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
         self._namespaces = self._controller(NamespaceReconciler(objects, kinds), LOOP)
+        self._accounts = self._controller(AccountReconciler(objects))
+        self._role_keeper = RoleReconciler(objects)
+        self._roles = self._controller(self._role_keeper)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._owners.load()
         stack.callback(self._resources.on_change(self._changed))
-        for controller in (self._clusters, self._abandoned, self._garbage, self._namespaces):
+        of_agents = (self._clusters, self._abandoned)
+        for controller in (*of_agents, self._garbage, self._namespaces, self._accounts, self._roles):
             await stack.enter_async_context(controller)
 
     def _changed(self, changes: Sequence[Change]) -> None:
@@ -86,6 +92,11 @@ class FleetTerm(Term):
                     self._abandoned.wake(Key(metadata["namespace"], metadata["name"]))
             elif change.resource == NAMESPACES:
                 self._namespaces.wake(Key("", metadata["name"]))
+                self._accounts.wake(Key("", metadata["name"]))
+            elif change.resource == ACCOUNTS:
+                self._accounts.wake(Key("", metadata["namespace"]))
+            for key in self._role_keeper.concerned(change):
+                self._roles.wake(key)
             for key in self._garbage_of(change):
                 self._garbage.wake(key)
 

@@ -1,0 +1,1 @@
+"""Kinds of Kubernetes' core group that carry data: ServiceAccount, Secret, ConfigMap."""

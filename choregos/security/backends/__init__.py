@@ -1,0 +1,1 @@
+"""Backends of the audit port: a rotated file, and memory for tests."""
