@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import random
 import resource
@@ -21,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
 from choregos.agent import supervision
+from choregos.agent.alarms import Alarms, Timer
 from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus
 from choregos.agent.logs import LogBook
 from choregos.agent.pool import Pool, Worker
@@ -100,7 +100,7 @@ class AgentHost:
         self._stopping: dict[tuple[str, float], list[str]] = {}
         self._changed: dict[str, HostStatus] = {}
         self._events: dict[tuple[str, str, str], HostEvent] = {}
-        self._alarms = _Alarms(self._wake)
+        self._alarms = Alarms(clock, _call_later, self._wake)
 
     async def __aenter__(self) -> Self:
         _raise_descriptor_limit()
@@ -261,7 +261,7 @@ class AgentHost:
     def _moment(self) -> Moment:
         return Moment(self._clock.monotonic(), self._clock.wall_ms())
 
-    def _wake(self, uids: Iterable[str]) -> None:
+    def _wake(self, uids: Sequence[str]) -> None:
         moment = self._moment()
         for uid in uids:
             life = self._lives.get(uid)
@@ -281,10 +281,11 @@ class AgentHost:
                 case Report():
                     self._report(life)
                 case WakeAt():
-                    self._alarms.set(instruction.at_s - moment.now_s, uid)
+                    self._alarms.set(uid, instruction.at_s)
                 case Forget():
                     self._lives.pop(uid, None)
                     self._wanting.pop(uid, None)
+                    self._alarms.drop(uid)
         self._flush_soon()
 
     def _report(self, life: Life) -> None:
@@ -367,6 +368,10 @@ def _word(word: str) -> str:
     return word[:_WORD_LENGTH_MAX]
 
 
+def _call_later(delay_s: float, function: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(delay_s, function)
+
+
 def _attempt(function: Callable[..., object], *arguments: object) -> None:
     """What goes wrong for one worker or one listener must not hold up the others."""
     try:
@@ -399,45 +404,3 @@ def _raise_descriptor_limit() -> None:
 
 def _with_one_more(event: HostEvent) -> HostEvent:
     return HostEvent(event.type, event.reason, event.message, event.namespace, event.name, event.uid, event.count + 1)
-
-
-class _Alarms:
-    """Wishes to be woken, by uid, on one timer of the event loop.
-
-    Invariant: the timer is set for the earliest wish; a wish that was replaced wakes its uid once too often, which
-    the state machine ignores.
-    """
-
-    def __init__(self, on_due: Callable[[list[str]], None]) -> None:
-        self._on_due = on_due
-        self._heap: list[tuple[float, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def set(self, delay_s: float, uid: str) -> None:
-        at = asyncio.get_running_loop().time() + delay_s
-        heapq.heappush(self._heap, (at, uid))
-        if self._heap[0][0] == at:
-            self._arm()
-
-    def close(self) -> None:
-        self._heap.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(self._heap[0][0] + _ALARM_MARGIN_S, self._ring)
-
-    def _ring(self) -> None:
-        now = asyncio.get_running_loop().time()
-        due: list[str] = []
-        while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[1])
-        if self._heap:
-            self._arm()
-        self._on_due(due)
-
-
-_ALARM_MARGIN_S = 0.005
-"""The loop's clock and the monotonic clock may differ by the loop's resolution; woken early would be woken in vain."""

@@ -5,6 +5,7 @@ the instructions out. `docs/lifecycle-agent.md` draws the machine. Invariants:
 
 - a life wants at most one worker at a time: between `Start` and the end of that start there is no second `Start`;
 - every change of what `HostStatus` says yields `Report`, and nothing else does;
+- a life that waits for a time has a `WakeAt` under way, whenever `Woken` comes;
 - after `Forget` no event of this life is accepted.
 """
 
@@ -260,10 +261,7 @@ def step(life: Life, event: Event, moment: Moment, backoff: Backoff) -> tuple[In
         case StopEnded():
             return _let_go(life, moment) if life.phase is Phase.STOPPING else ()
         case Woken():
-            if not 0.0 < life.wake_s <= moment.now_s:
-                return ()
-            life.wake_s = 0.0  # it stays in its phase, wanting a worker, until it is placed
-            return (Start(life.lodging),)
+            return _woken(life, moment)
 
 
 def _assigned(life: Life, assignment: Assignment, moment: Moment) -> tuple[Instruction, ...]:
@@ -332,6 +330,15 @@ def _back_off(life: Life, reason: str, message: str, moment: Moment, backoff: Ba
         life.enter(Phase.BACKOFF, moment.now_ms, reason=reason, message=message)
     life.wake_s = moment.now_s + backoff.delay_s(life.failures, moment.roll)
     return (REPORT, WakeAt(life.wake_s))
+
+
+def _woken(life: Life, moment: Moment) -> tuple[Instruction, ...]:
+    if life.wake_s > moment.now_s:
+        return (WakeAt(life.wake_s),)  # too early: who says so has given the wish up, and shall have it again
+    if not life.wake_s:
+        return ()
+    life.wake_s = 0.0  # it stays in its phase, wanting a worker, until it is placed
+    return (Start(life.lodging),)
 
 
 def _worker_lost(life: Life, event: WorkerLost, moment: Moment, backoff: Backoff) -> tuple[Instruction, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +129,19 @@ def sample() -> Callable[..., Template]:
 OpenStage = Callable[..., Any]
 
 
-@pytest.fixture
-async def open_stage(nats_address: BusAddress) -> AsyncIterator[OpenStage]:
-    """`async with open_stage(**settings) as stage`."""
+@asynccontextmanager
+async def _stages(address: BusAddress) -> AsyncIterator[OpenStage]:
     deadlines = Deadlines()
 
-    async with open_nats_transport(nats_address, "tests", deadlines) as transport:
+    async with open_nats_transport(address, "tests", deadlines) as transport:
 
         @asynccontextmanager
         async def open_(**settings: Any) -> AsyncIterator[Stage]:
             stage = Stage(f"ns-{IDS.suffix()}")
             options: dict[str, Any] = {
-                "servers": nats_address.servers,
-                "user": nats_address.user,
-                "password": nats_address.password,
+                "servers": address.servers,
+                "user": address.user,
+                "password": address.password,
                 "workers": 1,
                 "restart": QUICK,
                 "ping_period_s": 0.1,
@@ -164,6 +163,19 @@ async def open_stage(nats_address: BusAddress) -> AsyncIterator[OpenStage]:
 
         yield open_
     deadlines.close()
+
+
+@pytest.fixture
+def stages(nats_address: BusAddress) -> Callable[[], AbstractAsyncContextManager[OpenStage]]:
+    """For a test with an event loop of its own: `async with stages() as open_stage`."""
+    return lambda: _stages(nats_address)
+
+
+@pytest.fixture
+async def open_stage(nats_address: BusAddress) -> AsyncIterator[OpenStage]:
+    """`async with open_stage(**settings) as stage`."""
+    async with _stages(nats_address) as open_:
+        yield open_
 
 
 @pytest.fixture

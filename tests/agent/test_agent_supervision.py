@@ -61,7 +61,7 @@ TABLES = {
         (PLACED, (REPORT,)),
         (StartEnded("ImportFailed", "why"), (REPORT, WakeAt(1.0))),
         Phase.BACKOFF,
-        (Woken(), ()),
+        (Woken(), (WakeAt(1.0),)),
         ("at", 1.0),
         (Woken(), (SHARED,)),
         (Woken(), ()),

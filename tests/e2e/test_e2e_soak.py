@@ -1,4 +1,4 @@
-"""Kills at random, round after round: after each the declared state is reached again, and nobody has ever run twice."""
+"""Kills, round after round: after each the declared state is reached again, and nobody has ever run twice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import signal
 
 import psutil
 import pytest
+from conftest import MakeUp
 from e2e_fleet import Fleet
-from e2e_machine import UpProcess, until
+from e2e_machine import CAPACITY, UpProcess, until
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 
 SIZE = 200
 ROUNDS = int(os.environ.get("CHOREGOS_SOAK_ROUNDS", "20"))
+WORKERS = 20
 ROLES = ("worker", "worker", "node", "control", "api", "nats-server", "up")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
@@ -72,3 +74,22 @@ async def test_random_kills(machine: UpProcess, seed: int):
             await fleet.until_answers(load)
         await fleet.verify(before)
     await client.close()
+
+
+@pytest.mark.timeout(600)
+async def test_every_worker_in_turn(make_up: MakeUp):
+    """Many workers, so that no agent is lost so often that its delay becomes long."""
+    machine = make_up("kills", "--api-port", "0", "--workers", str(WORKERS), "--capacity", CAPACITY)
+    machine.start()
+    async with machine.client() as client:
+        fleet = Fleet(machine, client, SIZE)
+        await fleet.declare()
+        before = await fleet.until_ready()
+        for victim in sorted({agent["status"]["host"] for agent in before.values()}):
+            there = next(agent for agent in before.values() if agent["status"]["host"] == victim)
+            name = there["metadata"]["name"]
+            answer = await client.call(agent=name, method="who")
+            psutil.Process(answer["pid"]).kill()
+            await fleet.until_ready(not_in=frozenset({victim}))
+        await fleet.verify(before)
+    machine.stop()
