@@ -1,6 +1,6 @@
 """Tokens of service accounts: short-lived, for named audiences, signed with a key of this machine.
 
-Owns the key (`token-key.pem`, made at first start, for its owner only) and the form of the tokens: JWTs with the claims
+Owns the key (`tokens.key`, made at first start, for its owner only) and the form of the tokens: JWTs with the claims
 of Kubernetes, signed with Ed25519 (RFC 8037, RFC 9864). Invariant: `check` accepts only what `issue` of the same key
 has made, for one of the audiences asked for, in its time. It does not know whether the account still exists: the claims
 say its uid, and whoever asks compares.
@@ -102,7 +102,7 @@ class Tokens:
         Raises:
             Permanent: the key's file is damaged; the message says what to do.
         """
-        path = directory / "token-key.pem"
+        path = directory / "tokens.key"
         if not path.exists():
             private_directory(directory)
             made = Ed25519PrivateKey.generate()
