@@ -26,8 +26,8 @@ _NOT_OURS = "managedFields"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_LENGTH_MAX = 80
-_FIELD_ERRORS_MAX = 200
-"""More faults than this help nobody; the rest is counted."""
+_FIELD_ERRORS_MAX = 1000
+"""Beyond so many faults the rest is counted, and the count is one more fault, so that every client shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,8 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
         if kind.changes is not None:
             faults.extend(kind.changes(previous, dump))
     if faults or dump is None:
-        # A field that is missing is often there, misspelt.
-        faults.extend(FieldError(path, "unknown field") for path in unknown)
-        raise _invalid(kind, obj, faults)
+        # First, because a field that is missing is often there, misspelt.
+        raise _invalid(kind, obj, [*(FieldError(path, "unknown field") for path in unknown), *faults])
     warnings = tuple(kind.advice(dump)) if kind.advice is not None else ()
     return Validated(dump, warnings, tuple(unknown))
 
@@ -159,10 +158,10 @@ def _invalid(kind: Kind, obj: ReadOnlyObject, faults: Sequence[FieldError]) -> I
     distinct = tuple(dict.fromkeys(faults))
     metadata = obj.get("metadata")
     name = (metadata.get("name") or metadata.get("generateName") or "") if isinstance(metadata, dict) else ""
-    more = (
-        f" ({len(distinct)} faults, the first {_FIELD_ERRORS_MAX} follow)" if len(distinct) > _FIELD_ERRORS_MAX else ""
-    )
-    return Invalid(f"{kind.kind} {_shown(name)} is invalid{more}", distinct[:_FIELD_ERRORS_MAX])
+    if len(distinct) > _FIELD_ERRORS_MAX:
+        more = FieldError("…", f"and {len(distinct) - _FIELD_ERRORS_MAX} more faults")
+        distinct = (*distinct[:_FIELD_ERRORS_MAX], more)
+    return Invalid(f"{kind.kind} {_shown(name)} is invalid", distinct)
 
 
 def dotted(location: Sequence[int | str]) -> str:

@@ -13,16 +13,17 @@ import pytest
 
 pytestmark = pytest.mark.real
 
+RunKubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 Kubectl = Callable[..., str]
 
 
 @pytest.fixture
-def kubectl(background: Any, tmp_path: Path) -> Kubectl:
+def run_kubectl(background: Any, tmp_path: Path) -> RunKubectl:
     program = Path(sys.executable).with_name("kubectl")
     environment = {"HOME": str(tmp_path), "KUBECACHEDIR": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
 
-    def call(*words: str) -> str:
-        result = subprocess.run(
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [program, "--kubeconfig", background.api.kubeconfig, *words],
             capture_output=True,
             text=True,
@@ -30,6 +31,16 @@ def kubectl(background: Any, tmp_path: Path) -> Kubectl:
             timeout=60,
             check=False,
         )
+
+    return call
+
+
+@pytest.fixture
+def kubectl(run_kubectl: RunKubectl) -> Kubectl:
+    """What a command that succeeds prints."""
+
+    def call(*words: str) -> str:
+        result = run_kubectl(*words)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -72,3 +83,21 @@ def test_both_show_the_same_table(choregos: Callable[..., Any], kubectl: Kubectl
     assert choregos("get", "agents", "-o", "name").out == kubectl("get", "agents", "-o", "name")
     ours = choregos("get", "agents", "-o", "json").json["items"]
     assert ours == json.loads(kubectl("get", "agents", "-o", "json"))["items"]
+
+
+def test_both_tell_every_fault_and_how_many_more_there_are(
+    choregos: Callable[..., Any], background: Any, tmp_path: Path, run_kubectl: RunKubectl
+) -> None:
+    faulty = "{name: a%d, isolation: none, replicas: -1, resources: {cpu: much}, bogus: 1}"
+    templates = "".join(f"  - {faulty % n}\n" for n in range(300))
+    path = tmp_path / "faults.yaml"
+    path.write_text(
+        f"apiVersion: choregos.dev/v1\nkind: AgentCluster\nmetadata: {{name: x}}\nspec:\n  agents:\n{templates}"
+    )
+    ours = choregos("apply", "-f", str(path)).err.splitlines()
+    theirs = run_kubectl("apply", "-f", str(path)).stderr.splitlines()
+    assert ours[-1] == f"  {path}:1: …: and 200 more faults"
+    assert theirs[-1] == "* …: and 200 more faults"
+    for lines in (ours, theirs):
+        assert sum("unknown field" in line for line in lines) == 300
+        assert len(lines) == 1002

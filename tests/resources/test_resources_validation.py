@@ -393,7 +393,18 @@ def test_paths_are_written_as_kubernetes_does(location: tuple[int | str, ...], p
     assert dotted(location) == path
 
 
-def test_a_flood_of_faults_is_cut_and_counted() -> None:
-    with pytest.raises(Invalid, match="500 faults, the first 200") as caught:
-        validate(AGENTCLUSTER, cluster(*range(500)))
-    assert len(caught.value.causes) == 200
+@pytest.mark.parametrize(("templates", "left_out"), [(250, 0), (300, 200)])
+def test_every_fault_is_told_and_of_a_flood_the_rest_is_counted(templates: int, left_out: int) -> None:
+    faulty = [
+        {"name": f"a{n}", "isolation": "none", "replicas": -n - 1, "resources": {"cpu": "much"}, "bogus": 1}
+        for n in range(templates)
+    ]
+    with pytest.raises(Invalid) as caught:
+        validate(AGENTCLUSTER, cluster(*faulty))
+    *causes, last = caught.value.causes
+    unknown = [cause for cause in causes if cause.message == "unknown field"]
+    assert [cause.path for cause in unknown] == [f"spec.agents[{n}].bogus" for n in range(templates)]
+    if left_out:
+        assert (len(causes), str(last)) == (1000, f"…: and {left_out} more faults")
+    else:
+        assert len({*causes, last}) == 4 * templates
