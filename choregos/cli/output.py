@@ -68,11 +68,17 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, inden
 
 
 def print_objects(objects: Sequence[Mapping[str, Any]], format: Format, *, single: bool) -> None:
-    """Objects as JSON or YAML: one by itself, several as a `v1 List`."""
-    document: Any = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(objects)}
+    """Objects as JSON or YAML: one by itself, several as a `v1 List`; without `managedFields`, as kubectl shows them."""
+    shown = [_without_managed_fields(each) for each in objects]
+    document: Any = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": shown}
     if single:
-        document = objects[0]
+        document = shown[0]
     (print_yaml if format == "yaml" else print_json)(document)
+
+
+def _without_managed_fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {name: value for name, value in (document.get("metadata") or {}).items() if name != "managedFields"}
+    return {**document, "metadata": metadata}
 
 
 def _cell(value: Any) -> str:

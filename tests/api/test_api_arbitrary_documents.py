@@ -33,6 +33,16 @@ VALID: dict[str, dict[str, Any]] = {
     "/api/v1/namespaces/default/events": {"metadata": {"name": "x"}, "involvedObject": INVOLVED},
     f"{GROUP}/agents": {"metadata": {"name": "x"}},
 }
+KINDS = {
+    f"{GROUP}/agentclusters": "AgentCluster",
+    "/api/v1/namespaces/default/agentclusters": "AgentCluster",
+    f"{GROUP}/agentsets": "AgentSet",
+    f"{GROUP}/agentcalls": "AgentCall",
+    "/apis/choregos.dev/v1/agentnodes": "AgentNode",
+    "/api/v1/namespaces": "Namespace",
+    "/api/v1/namespaces/default/events": "Event",
+    f"{GROUP}/agents": "Agent",
+}
 WITH_SCALE = f"{GROUP}/agentsets"
 DELETE_OPTIONS = {
     "gracePeriodSeconds": 1,
@@ -42,6 +52,8 @@ DELETE_OPTIONS = {
     "dryRun": ["All"],
 }
 SCALE = {"metadata": {"name": "x", "resourceVersion": "1"}, "spec": {"replicas": 1}}
+WAYS = ("create", "replace", "merge", "patch", "strategic", "apply", "delete", "scale", "status")
+DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimitiveList/")
 WORDS = (
     "metadata",
     "spec",
@@ -102,17 +114,44 @@ def operations(draw: st.DrawFn, valid: Any) -> Any:
 
 
 @st.composite
+def directed(draw: st.DrawFn, valid: Any) -> Any:
+    """`valid` as a strategic merge patch: changed here and there, with directives at random places."""
+    document = draw(nearly(valid))
+    objects = [place for place in places({"": document}) if place]
+    for _ in range(draw(st.integers(0, 2))):
+        holder: Any = {"": document}
+        for key in draw(st.sampled_from(objects)):
+            holder = holder[key]
+        if isinstance(holder, dict):
+            field = draw(st.sampled_from([*holder, "x"]))
+            directive = draw(
+                st.sampled_from(("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimitiveList/"))
+            )
+            value = draw(st.sampled_from(("delete", "replace", "merge")) | JSON)
+            holder[f"{directive}{field}" if directive.endswith("/") else directive] = value
+    return document
+
+
+@st.composite
 def requests(draw: st.DrawFn) -> tuple[str, str, Any, dict[str, Any]]:
     """Method, path, body and options of a request that some handler may take."""
     collection = draw(st.sampled_from(sorted(VALID)))
     valid = VALID[collection]
-    what = draw(st.sampled_from(("create", "replace", "merge", "patch", "delete", "scale", "status")))
+    what = draw(
+        st.sampled_from(("create", "replace", "merge", "patch", "delete", "scale", "status", "strategic", "apply"))
+    )
     if what == "create":
         return "POST", collection, draw(nearly(valid) | JSON), {}
     if what == "delete":
         path = draw(st.sampled_from((f"{collection}/x", collection)))
         return "DELETE", path, draw(nearly(DELETE_OPTIONS) | JSON), {}
     path = f"{collection}/x"
+    if what == "strategic":
+        return "PATCH", path, draw(directed(valid)), {"content": "application/strategic-merge-patch+json"}
+    if what == "apply":
+        config = {"apiVersion": draw(st.sampled_from(("choregos.dev/v1", "v1"))), "kind": KINDS[collection], **valid}
+        options = {"fieldManager": draw(st.sampled_from("ab")), "force": draw(st.sampled_from(("true", "false")))}
+        return "PATCH", path, draw(nearly(config)), {"content": "application/apply-patch+yaml", **options}
     if what == "scale":
         path, valid = f"{WITH_SCALE}/x/scale", SCALE
     elif what == "status":

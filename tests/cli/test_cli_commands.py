@@ -36,6 +36,13 @@ def test_apply_says_what_it_did(choregos: Choregos, server: SyncClient, manifest
     assert server.get("ac", "support")["spec"]["agents"][0]["runtime"]["path"] == "."
 
 
+def test_who_owns_which_field_is_not_printed(choregos: Choregos, server: SyncClient, manifest: Write) -> None:
+    choregos("apply", "-f", manifest())
+    assert "managedFields" in server.get("ac", "support")["metadata"]
+    assert "managedFields" not in choregos("get", "ac", "support", "-o", "json").json["metadata"]
+    assert "managedFields" not in choregos("get", "ac", "-o", "yaml").out
+
+
 def test_a_dry_run_says_so_and_changes_nothing(choregos: Choregos, server: SyncClient, manifest: Write) -> None:
     result = choregos("apply", "-f", manifest(), "--dry-run")
     assert result.out == "agentcluster.choregos.dev/support created (dry run)\n"

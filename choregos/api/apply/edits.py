@@ -29,11 +29,6 @@ KUBECTL = "kubectl"
 
 
 class Edit(Protocol):
-    """Attributes: is_application: it makes no sense without the owners of the fields."""
-
-    @property
-    def is_application(self) -> bool: ...
-
     def change(self, old: Object) -> Any:
         """What the client wants instead of the stored object `old`, not validated yet."""
         ...
@@ -51,18 +46,22 @@ class Edit(Protocol):
 
 
 class Update:
-    """PUT and all patches but those that apply: `change` computes the whole object."""
+    """PUT and all patches but those that apply: `change` computes the whole object.
 
-    is_application = False
+    Attributes:
+        author: None to leave the object without owners.
+    """
 
-    def __init__(self, author: Author, change: Callable[[Object], Any]) -> None:
-        self._author = author
+    def __init__(self, author: Author | None, change: Callable[[Object], Any]) -> None:
+        self.author = author
         self.change = change
 
     def owned(self, old: Object, body: Any, new: Object) -> Object:
-        claims = {} if self._author.subresource else body
-        owners = managed_fields.claimed(self._author.kind, old, claims)
-        return managed_fields.with_owners(new, ownership.updated(self._author, owners, old, new))
+        author = self.author
+        if author is None:
+            return managed_fields.with_owners(new, NOBODY)
+        owners = managed_fields.claimed(author.kind, old, {} if author.subresource else body)
+        return managed_fields.with_owners(new, ownership.updated(author, owners, old, new))
 
 
 def created(author: Author, body: ReadOnlyObject, new: Object) -> Object:
@@ -83,8 +82,6 @@ class Apply:
         Refusal: 400, it is no configuration of this kind.
         Invalid: elements of its lists cannot be told apart.
     """
-
-    is_application = True
 
     def __init__(self, author: Author, config: Object, *, force: bool) -> None:
         _check_type(author, config)

@@ -32,7 +32,7 @@ async def patch_(call: ApiRequest) -> Response:
 
 async def _apply(call: ApiRequest, options: WriteOptions, edit: Apply) -> tuple[Object, tuple[str, ...], int]:
     """The object, warnings, and 201 if it is new."""
-    for _ in range(call.context.limits.write_attempts_max):
+    for attempt in range(1, call.context.limits.write_attempts_max + 1):
         try:
             return *await writing.write(call, options, edit), 200
         except NotFound:
@@ -41,7 +41,8 @@ async def _apply(call: ApiRequest, options: WriteOptions, edit: Apply) -> tuple[
         try:
             return *await _create(call, options, edit), 201
         except AlreadyExists:
-            continue
+            # It may take a moment until it is seen here.
+            await call.context.clock.sleep(writing.RETRY_S * attempt)
     raise Conflict("the object comes and goes")
 
 

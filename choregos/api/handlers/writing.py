@@ -7,7 +7,7 @@ when somebody else was faster; a dry run answers what the write would have answe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -15,7 +15,6 @@ from starlette.responses import Response
 from choregos.api.access import escalation
 from choregos.api.apply import managed_fields, strategic
 from choregos.api.apply.edits import Edit, Update, created
-from choregos.api.apply.ownership import NOBODY
 from choregos.api.handlers.reading import read_page
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import codec, metadata, patch
@@ -45,7 +44,11 @@ async def create(call: ApiRequest) -> Response:
     body = await call.document()
     call.name = str((body.get("metadata") or {}).get("name") or "")
     author = call.author(options)
-    document, warnings = await make(call, options, body, lambda new: created(author, body, new))
+    try:
+        document, warnings = await make(call, options, body, lambda new: created(author, body, new))
+    except TooLarge:
+        # Perhaps not without managedFields; so does Kubernetes.
+        document, warnings = await make(call, options, body, lambda new: new)
     return answer(call.view.one(document, call.context.clock.wall_ms()), 201, warnings)
 
 
@@ -58,7 +61,7 @@ async def make(
         owned: adds to the validated object who owns its fields.
 
     Raises:
-        AlreadyExists, Invalid, Refusal
+        AlreadyExists, Invalid, Refusal, TooLarge
     """
     clock, ids = call.context.clock, call.context.ids
     if call.kind.namespaced and not call.target.namespace:
@@ -71,21 +74,10 @@ async def make(
     document = owned(document)
     source = _stored(call)
     if not options.dry_run:
-        return await _fitting(document, lambda each: source.store.create(call.kind.plural, each)), warnings
+        return await source.store.create(call.kind.plural, document), warnings
     if _exists(source, call.target.namespace, call.name):
         raise AlreadyExists(call.name)
     return document, warnings
-
-
-async def _fitting(document: Object, store: Callable[[Object], Awaitable[Object]]) -> Object:
-    """Stores the object; if it is too large with its `managedFields`, without them, as Kubernetes does."""
-    try:
-        return await store(document)
-    except TooLarge:
-        smaller = managed_fields.with_owners(document, NOBODY)
-        if smaller == document:
-            raise
-        return await store(smaller)
 
 
 def _exists(source: StoredSource, namespace: str, name: str) -> bool:
@@ -186,9 +178,12 @@ async def write(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Ob
         try:
             if metadata.is_finished(new):
                 return await source.store.delete(call.kind.plural, new), warnings
-            if edit.is_application:
-                return await source.store.update(call.kind.plural, new), warnings
-            return await _fitting(new, lambda each: source.store.update(call.kind.plural, each)), warnings
+            return await source.store.update(call.kind.plural, new), warnings
+        except TooLarge:
+            if not isinstance(edit, Update) or edit.author is None:
+                raise
+            # Perhaps not without managedFields; so does Kubernetes.
+            edit = Update(None, edit.change)
         except Conflict as error:
             if attempt >= call.context.limits.write_attempts_max:
                 raise Conflict(metadata.MODIFIED) from error
