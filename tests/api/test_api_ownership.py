@@ -29,6 +29,11 @@ def label(name: str) -> tuple[str, ...]:
     return ("f:metadata", "f:labels", f"f:{name}")
 
 
+def unowned(body: dict[str, Any]) -> dict[str, Any]:
+    """As validation hands it on."""
+    return {**body, "metadata": {name: part for name, part in body["metadata"].items() if name != "managedFields"}}
+
+
 class Story:
     """One AgentCluster, written by several; its parts are given and compared without what every object has."""
 
@@ -55,7 +60,7 @@ class Story:
     def change(self, manager: str, change: Callable[[Any], Any], subresource: str = "") -> None:
         edit = Update(self.author(manager, subresource), change)
         body = edit.change(json.loads(json.dumps(self.object)))
-        self.object = edit.owned(self.object, body, body)
+        self.object = edit.owned(self.object, body, unowned(body))
 
     def update(self, manager: str, subresource: str = "", **parts: Any) -> None:
         self.change(manager, lambda old: {**self.whole(parts), **({"status": parts.get("status", {})})}, subresource)
@@ -65,7 +70,7 @@ class Story:
     ) -> None:
         edit = Apply(self.author(manager, subresource, version), self.whole(parts, version), force=force)
         body = edit.change(self.object) if self.object else self.whole(edit.config)
-        self.object = edit.owned(self.object, body, body)
+        self.object = edit.owned(self.object, body, unowned(body))
 
     @property
     def spec(self) -> Any:

@@ -84,15 +84,14 @@ class Author:
     time: str
 
     def entry(self, operation: str, fields: FieldSet) -> Entry:
-        return Entry(
-            self.manager, operation, self.api_version, self.subresource, self.time, difference(fields, _NOBODYS)
-        )
+        return Entry(self.manager, operation, self.api_version, self.subresource, self.time, fields)
 
     def reached(self, fields: FieldSet) -> FieldSet:
-        """Of `fields` what can be written through the subresource: the status, or all but the status."""
+        """Of `fields` what can be owned and is written through the subresource: the status, or all but the status."""
         status = self.subresource == "status"
         both = not status and not self.kind.has_status
-        return {step: node for step, node in fields.items() if both or (step == "f:status") is status}
+        reached = {step: node for step, node in fields.items() if both or (step == "f:status") is status}
+        return difference(reached, _NOBODYS)
 
     def differences(self, old: Object, new: Object) -> tuple[FieldSet, FieldSet]:
         """(added or changed, removed)."""
