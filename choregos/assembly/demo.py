@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from choregos.assembly.machine.up import Machine, UpOptions
@@ -26,6 +27,7 @@ from choregos.client import Client
 from choregos.client.manifests import load_manifests
 from choregos.foundation.errors import Invalid
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.terminal import printable
 
 READY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 120.0
@@ -98,7 +100,7 @@ async def _shown_agents(console: Console, client: Client, started: float) -> Asy
                 if live is not None:
                     live.update(_agent_table(rows))
                 elif row[1] == "True" or row[3]:
-                    console.print(f"   {_seconds(started)}  {'  '.join(filter(None, row))}", highlight=False)
+                    console.print(f"   {_seconds(started)}  {_plain('  '.join(filter(None, row)))}", highlight=False)
 
         async with Tasks() as tasks:
             tasks.start(follow(), "follow the agents")
@@ -115,7 +117,7 @@ def _agent_row(agent: dict[str, Any]) -> tuple[str, ...]:
 def _agent_table(rows: dict[str, tuple[str, ...]]) -> Table:
     table = Table("Agent", "Ready", "Phase", "Trouble", box=None, pad_edge=True)
     for name in sorted(rows):
-        table.add_row(*rows[name], style="green" if rows[name][1] == "True" else "")
+        table.add_row(*map(_plain, rows[name]), style="green" if rows[name][1] == "True" else "")
     return table
 
 
@@ -128,16 +130,16 @@ async def _converse(console: Console, client: Client, script: Script) -> None:
     console.print(f"[bold]3. A conversation[/]: every turn is a call of {script.capability}", highlight=False)
     turns: list[dict[str, str]] = []
     for message in script.turns:
-        console.print(f"\n   [bold]customer[/]  {message}", highlight=False)
+        console.print(f"\n   [bold]customer[/]  {_plain(message)}", highlight=False)
         answer = await client.call_detailed(
             {"capability": script.capability},
             {"message": message, "conversation": turns},
             timeout_s=CALL_TIMEOUT_S,
         )
         reply = answer.result
-        console.print(f"   [bold]{answer.agent}[/]  {reply['text']}", highlight=False)
+        console.print(f"   [bold]{answer.agent}[/]  {_plain(reply['text'])}", highlight=False)
         for step in reply["consulted"]:
-            told = f"{step['who']} ({step['what']}): {step['found']}"
+            told = _plain(f"{step['who']} ({step['what']}): {step['found']}")
             console.print(f"   {step['duration_ms']:9.1f} ms  {told}", style="dim", highlight=False, soft_wrap=True)
         handed = ", and handed over to a person" if reply["handed_over"] else ""
         console.print(f"   {answer.duration_ms:9.1f} ms  in all{handed}", style="dim", highlight=False)
@@ -170,6 +172,11 @@ def _directory(chosen: Path | None) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place)
+
+
+def _plain(text: str) -> str:
+    """Text of an agent: neither rich nor the terminal finds orders in it."""
+    return escape(printable(text))
 
 
 def _seconds(since: float) -> str:

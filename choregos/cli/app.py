@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from choregos.cli.exit_codes import ExitCode, exit_code
+from choregos.cli.output import talk
 from choregos.cli.words import UsageError
 from choregos.foundation.errors import CallError, ChoregosError, Temporary, Unavailable
 
@@ -140,4 +141,4 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"Error: {text}", file=sys.stderr)
+    talk(f"Error: {text}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from choregos.cli.output import talk
+from choregos.cli.output import show, talk
 from choregos.cli.session import Session
 from choregos.cli.words import UsageError, parse_duration, parse_targets
 from choregos.client import Client, Object
@@ -188,7 +188,7 @@ class _Report:
                 talk(f"Error: {error}")
         else:
             if line:
-                print(line, flush=True)
+                show(line)
 
     async def of_all(self, work: Iterable[Awaitable[str]]) -> None:
         """All at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from choregos.cli.output import print_table, yaml_text
+from choregos.cli.output import print_table, show, yaml_text
 from choregos.cli.session import Session
 from choregos.cli.words import age, parse_targets
 from choregos.client import Client, Object
@@ -34,7 +34,7 @@ async def describe(*words: str, session: Session = Session()) -> None:  # noqa: 
                 objects = await client.list(kind, namespace=session.namespace)
             for obj in objects:
                 if not first:
-                    print("\n")
+                    show("\n")
                 first = False
                 await _describe(client, obj)
 
@@ -46,10 +46,10 @@ async def _describe(client: Client, obj: Object) -> None:
     _print_fields(_head(obj, now_ms))
     for title, content in (("Spec", obj.get("spec")), ("Status", status)):
         if content:
-            print(f"{title}:")
-            print(_indented(yaml_text(content)))
+            show(f"{title}:")
+            show(_indented(yaml_text(content)))
     if conditions:
-        print("Conditions:")
+        show("Conditions:")
         print_table(
             ("Type", "Status", "Since", "Reason", "Message"),
             [_condition_row(condition, now_ms) for condition in conditions],
@@ -86,9 +86,9 @@ def _print_fields(fields: Mapping[str, Any]) -> None:
     width = max(map(len, fields)) + 1
     for key, value in fields.items():
         first, *rest = str(value).split("\n")
-        print(f"{key + ':':<{width}}  {first}")
+        show(f"{key + ':':<{width}}  {first}")
         for line in rest:
-            print(f"{'':<{width}}  {line}")
+            show(f"{'':<{width}}  {line}")
 
 
 def _condition_row(condition: Mapping[str, Any], now_ms: int) -> list[Any]:
@@ -105,9 +105,9 @@ def _condition_row(condition: Mapping[str, Any], now_ms: int) -> list[Any]:
 async def _print_events(client: Client, obj: Object, now_ms: int) -> None:
     events = (await client.events(about=obj))[-EVENTS_MAX:]
     if not events:
-        print("Events: none in the last hour")
+        show("Events: none in the last hour")
         return
-    print("Events:")
+    show("Events:")
     rows = []
     for event in events:
         count = event.get("count") or 1

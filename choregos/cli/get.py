@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from choregos.cli.output import Format, TablePrinter, print_objects, talk
+from choregos.cli.output import Format, TablePrinter, print_objects, show, talk
 from choregos.cli.session import Session
 from choregos.cli.words import UsageError, parse_targets
 from choregos.client import Client, Listing, Object
@@ -90,7 +90,7 @@ class _Shower:
             objects += listing.items
             if self._tables and listing.items:
                 if shown and not (name and self._printer):
-                    print()
+                    show("")
                 self._print_table(resource, listing, more=bool(name and shown))
                 shown += 1
         if not objects:
@@ -107,7 +107,7 @@ class _Shower:
     def _print_whole(self, targets: list[tuple[ResourceType, str]], objects: list[Object]) -> None:
         if self._output == "name":
             for item in objects:
-                print(_name_of(item, self._type_of(targets, item)))
+                show(_name_of(item, self._type_of(targets, item)))
         else:
             print_objects(objects, self._output, single=len(targets) == 1 and bool(targets[0][1]))
 
@@ -141,7 +141,7 @@ class _Shower:
                 if not self._tables:
                     self._print_whole([(resource, "one")], [event.object])
                     if self._output == "yaml":
-                        print("---", flush=True)
+                        show("---")
                     continue
                 if self._printer is None:
                     # The first table of a watch brings the columns that an empty list did not show.

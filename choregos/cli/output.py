@@ -1,4 +1,8 @@
-"""How results look: tables, JSON, YAML. Everything here goes to stdout, except what `talk` says."""
+"""How results look: text, tables, JSON, YAML. Everything here goes to stdout, except what `talk` says.
+
+Invariant: nothing that another has written, such as an agent's exception, steers the terminal. So all output of the
+commands goes through here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
+
+from choregos.foundation.terminal import printable, printable_json
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
 
@@ -15,11 +21,21 @@ GAP = 3
 
 def talk(text: str) -> None:
     """Says something to the person, on stderr: never part of the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str, *, flush: bool = True) -> None:
+    """Prints text for people."""
+    print(printable(text), flush=flush)
+
+
+def show_log_line(line: str, *, flush: bool) -> None:
+    """Prints a line of an agent's log: to a program as it is, to a person as text."""
+    print(printable(line) if sys.stdout.isatty() else line, flush=flush)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False)), flush=True)
 
 
 def print_yaml(value: Any) -> None:
@@ -56,7 +72,7 @@ class TablePrinter:
         if not self._begun:
             self._begun = True
             lines.insert(0, self._line(self._headings))
-        print("\n".join(lines), flush=True)
+        show("\n".join(lines))
 
     def _line(self, texts: Sequence[str]) -> str:
         padded = [text.ljust(width + GAP) for text, width in zip(texts, self._widths, strict=True)]
@@ -68,7 +84,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, inden
 
 
 def print_objects(objects: Sequence[Mapping[str, Any]], format: Format, *, single: bool) -> None:
-    """Objects as JSON or YAML: one by itself, several as a `v1 List`; without `managedFields`, as kubectl shows them."""
+    """Objects as JSON or YAML: one by itself, several as a `v1 List`; without `managedFields`, as kubectl has it."""
     shown = [_without_managed_fields(each) for each in objects]
     document: Any = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": shown}
     if single:
@@ -87,4 +103,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     # A cell is one line, whatever a message holds.
-    return " ".join(str(value).split("\n")).strip()
+    return printable(" ".join(str(value).split("\n")).strip())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from choregos.cli.output import TablePrinter, print_json, talk
+from choregos.cli.output import TablePrinter, print_json, show, show_log_line, talk
 from choregos.cli.session import Session
 from choregos.cli.words import age, parse_duration, parse_targets
 from choregos.client import Object
@@ -49,7 +49,7 @@ async def logs(
         )
         async with contextlib.aclosing(lines):
             async for line in lines:
-                print(line, flush=follow)
+                show_log_line(line, flush=follow)
 
 
 async def events(
@@ -129,4 +129,4 @@ async def version(
         print_json(found)
     else:
         for part, number in found.items():
-            print(f"{part}: {number}")
+            show(f"{part}: {number}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from choregos.foundation.terminal import printable
 from choregos.resources.kind import Column, Kind, Object, ReadOnlyObject
 
 INCLUDES = ("Metadata", "Object", "None")
@@ -27,7 +28,7 @@ def definitions(kind: Kind) -> list[dict[str, Any]]:
 
 def row(columns: tuple[Column, ...], document: Object, now_ms: int, include: str) -> dict[str, Any]:
     """One row; `include` says what the client gets along with the cells."""
-    cells = [column.cell(document, now_ms) for column in columns]
+    cells = [_cell(column.cell(document, now_ms)) for column in columns]
     if include == "None":
         return {"cells": cells}
     if include == "Object":
@@ -35,6 +36,11 @@ def row(columns: tuple[Column, ...], document: Object, now_ms: int, include: str
     # Who owns which field is more than all the rest, and no reader of tables asks for it.
     metadata = {name: value for name, value in document["metadata"].items() if name != "managedFields"}
     return {"cells": cells, "object": partial({"metadata": metadata})}
+
+
+def _cell(value: Any) -> Any:
+    """Cells are for terminals, which an agent's message must not steer."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def table(kind: Kind, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int, include: str) -> Object:

@@ -12,7 +12,7 @@ from choregos.cli.doctor.directory import check_directory, read_state
 from choregos.cli.doctor.finding import Finding, Level, fail
 from choregos.cli.doctor.fleet import check_fleet
 from choregos.cli.doctor.machine import check_machine
-from choregos.cli.output import print_json
+from choregos.cli.output import print_json, show
 from choregos.cli.session import Session
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Permanent
@@ -36,7 +36,7 @@ async def doctor(
     async for finding in _findings(session):
         findings.append(finding)
         if output == "text":
-            print(_line(finding), flush=True)
+            show(_line(finding))
     if output == "json":
         print_json([asdict(finding) for finding in findings])
     failed = [finding.check for finding in findings if finding.level is Level.FAIL]
