@@ -69,7 +69,7 @@ def difference(left: FieldSet, right: FieldSet) -> FieldSet:
         other = right.get(step)
         if other is None:
             result[step] = node
-        elif step != SELF:
+        elif node != other:
             rest = _node(difference(node or _MEMBER, other or _MEMBER))
             if rest is not None:
                 result[step] = rest

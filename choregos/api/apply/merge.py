@@ -24,11 +24,11 @@ def field_set(node: Node, value: Any) -> FieldSet:
     The leaves; elements of lists and keys of maps as well, because to name them is to ask for them to exist.
     """
     result: dict[str, Any] = {}
-    for step, part in (parts(node, value) or EMPTY).items():
-        below = field_set(part.node, part.value)
-        if not part.known:
+    for step, (inner, part, known) in (parts(node, value) or EMPTY).items():
+        below = EMPTY if inner.form == "scalar" else field_set(inner, part)
+        if not known:
             result[step] = {SELF: EMPTY, **below} if below else EMPTY
-        elif below or not isinstance(part.value, list) or parts(part.node, part.value) is None:
+        elif below or not isinstance(part, list) or parts(inner, part) is None:
             result[step] = below
     return result
 
@@ -38,18 +38,17 @@ def added(node: Node, old: Any, new: Any, *, changed: bool) -> FieldSet:
 
     The place of an element in its list does not count.
     """
-    if old is new:
-        return EMPTY
     result = {}
     before = parts(node, old) or EMPTY
-    for step, part in (parts(node, new) or EMPTY).items():
-        was = before.get(step)
-        if was is None:
-            below = added(part.node, None, part.value, changed=True)
+    for step, (inner, part, _) in (parts(node, new) or EMPTY).items():
+        if step not in before:
+            below = added(inner, None, part, changed=True)
             result[step] = {SELF: EMPTY, **below} if below else EMPTY
-        elif was.value != part.value:
-            below = added(part.node, was.value, part.value, changed=changed)
-            whole = changed and None in (parts(part.node, was.value), parts(part.node, part.value))
+            continue
+        was = before[step][1]
+        if was != part:
+            below = added(inner, was, part, changed=changed)
+            whole = changed and None in (parts(inner, was), parts(inner, part))
             if below or whole:
                 result[step] = {SELF: EMPTY, **below} if below and whole else below
     return result
@@ -57,18 +56,19 @@ def added(node: Node, old: Any, new: Any, *, changed: bool) -> FieldSet:
 
 def merged(node: Node, live: Any, config: Any) -> Any:
     """`live` with everything in it that `config` names."""
+    if live == config:
+        return live
     mine, theirs = parts(node, live), parts(node, config)
     if mine is None or theirs is None:
         return config
     if not isinstance(live, list | dict):
-        return config if config is not None else live
+        return live if config is None else config
     result = {
-        step: merged(part.node, mine[step].value, part.value) if step in mine else part.value
-        for step, part in theirs.items()
+        step: merged(inner, mine[step][1], part) if step in mine else part for step, (inner, part, _) in theirs.items()
     }
     if isinstance(live, dict):
         return {**live, **{step[2:]: part for step, part in result.items()}}
-    return [result[step] if step in result else mine[step].value for step in in_order(mine, theirs)]
+    return [result[step] if step in result else mine[step][1] for step in in_order(mine, theirs)]
 
 
 def in_order(live: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -96,8 +96,8 @@ def removed(node: Node, value: Any, fields: FieldSet) -> Any:
     if not fields or not inside:
         return value
     kept = {
-        step: part.value if step not in fields else removed(part.node, part.value, fields[step])
-        for step, part in inside.items()
+        step: part if step not in fields else removed(inner, part, fields[step])
+        for step, (inner, part, _) in inside.items()
         if step not in fields or not is_member(fields[step])
     }
     return list(kept.values()) if isinstance(value, list) else {step[2:]: part for step, part in kept.items()}
@@ -157,16 +157,17 @@ class Cleaning:
             if child is None and node.element is None:
                 self.unknown.append(dotted((*path, name)))
             elif child is None or part is not None:
-                yield name, self.clean(node.at(name), part, (*path, name))
+                inner = child or node.at(name)
+                yield name, part if inner.form == "scalar" else self.clean(inner, part, (*path, name))
 
 
 def _element_faults(node: Node, items: list[Any], path: tuple[int | str, ...]) -> Iterable[FieldError]:
     seen: set[str] = set()
     for index, item in enumerate(items):
-        step, place = element_step(node, item), dotted((*path, index))
+        step = element_step(node, item)
         if not step:
             needed = f"an object with {', '.join(node.keys)}" if node.keys else "text, a number, true or false"
-            yield FieldError(place, f"expected {needed}, by which it is known in its list")
+            yield FieldError(dotted((*path, index)), f"expected {needed}, by which it is known in its list")
         elif step in seen:
-            yield FieldError(place, f"{step[2:]} is listed twice", "FieldValueDuplicate")
+            yield FieldError(dotted((*path, index)), f"{step[2:]} is listed twice", "FieldValueDuplicate")
         seen.add(step)

@@ -123,7 +123,9 @@ def pruned(author: Author, owners: Owners, merged: Object, fields: FieldSet) -> 
     """`merged` without what the author applied before, does not apply now (`fields`), and nobody else owns."""
     node = structure(author.kind)
     last = owners.get(author.entry(APPLY, EMPTY).identity)
-    lost = EMPTY if last is None else difference(with_named(node, last.fields), with_named(node, fields))
+    lost = EMPTY if last is None else difference(last.fields, fields)
+    if last is not None and lost:
+        lost = difference(with_named(node, last.fields), with_named(node, fields))
     for entry in owners.values():
         if lost and entry is not last:
             lost = difference(lost, with_named(node, entry.fields))
@@ -150,6 +152,8 @@ def applied(
 
 
 def _without(owners: Owners, fields: FieldSet) -> dict[Identity, Entry]:
+    if not fields:
+        return dict(owners)
     rest = {identity: difference(entry.fields, fields) for identity, entry in owners.items()}
     return {identity: replace(owners[identity], fields=kept) for identity, kept in rest.items() if kept}
 

@@ -6,18 +6,13 @@ fails, and validation complains of it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from choregos.api.apply import fieldset
 from choregos.resources.schema import ANY, Node, element_name
 
-
-class Part(NamedTuple):
-    """A part of a value. Attributes: known: a field that the structure has by name."""
-
-    node: Node
-    value: Any
-    known: bool
+Part = tuple[Node, Any, bool]
+"""What it is, its value, and whether it is a field that the structure has by name."""
 
 
 def parts(node: Node, value: Any) -> dict[str, Part] | None:
@@ -25,16 +20,17 @@ def parts(node: Node, value: Any) -> dict[str, Part] | None:
 
     Where there may be parts null is no value: it has none of them.
     """
-    if node.atomic or node.form == "scalar":
+    if node.form == "scalar" or node.atomic:
         return None
     if isinstance(value, dict) and node.form != "list":
-        fields = node.fields
-        return {fieldset.field(name): Part(node.at(name), part, name in fields) for name, part in value.items()}
+        fields, other = node.fields, node.element or ANY
+        return {f"f:{name}": (fields.get(name, other), part, name in fields) for name, part in value.items()}
     if isinstance(value, list) and node.is_named_list:
         steps = [element_step(node, item) for item in value]
         if "" in steps or len(set(steps)) < len(steps):
             return None
-        return {step: Part(node.element or ANY, item, False) for step, item in zip(steps, value, strict=True)}
+        element = node.element or ANY
+        return {step: (element, item, False) for step, item in zip(steps, value, strict=True)}
     return {} if value is None and (node.form == "object" or node.is_named_list) else None
 
 
