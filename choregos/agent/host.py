@@ -21,6 +21,7 @@ from typing import Self
 
 from choregos.agent import supervision
 from choregos.agent.alarms import Alarms, Timer
+from choregos.agent.commands.book import CommandBook, Place
 from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus
 from choregos.agent.logs import LogBook
 from choregos.agent.pool import Pool, Worker
@@ -49,6 +50,7 @@ from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks, logged
 from choregos.resources.events import shortened
 from choregos.wire import worker as wire
+from choregos.wire.commands import CommandReply, CommandRequest
 from choregos.wire.instances import NOT_READY, Phase
 from choregos.wire.node import LogReply, LogRequest, UsageReply, UsageRequest
 from choregos.wire.worker import CallStats, Resolve, Resolved
@@ -92,6 +94,7 @@ class AgentHost:
         self._logs = LogBook(settings.log_bytes_per_agent, settings.log_bytes)
         self._pool = Pool(settings, self, clock, ids)
         self._usage = UsageBook(lambda: self._pool, clock)
+        self._commands = CommandBook(self._place_of, clock, ids)
         self._lives: dict[str, Life] = {}
         self._closing = False
         # What this turn of the loop has brought, carried out by `_flush`.
@@ -112,6 +115,7 @@ class AgentHost:
         self._closing = True
         self._alarms.close()
         try:
+            await self._commands.close()
             await self._pool.close(self._settings.drain_s)
         finally:
             await self._tasks.close()
@@ -147,6 +151,18 @@ class AgentHost:
     async def usage(self, request: UsageRequest) -> UsageReply:
         """Measures; a first question takes about a second where agents share a worker."""
         return await self._usage.answer(request, self._worker_of)
+
+    async def command(self, request: CommandRequest) -> CommandReply:
+        """Starts, feeds, reads or ends a command beside an agent. Whether it may be run is the asker's to know."""
+        return await self._commands.answer(request)
+
+    def _place_of(self, uid: str) -> Place | None:
+        life = self._lives.get(uid)
+        if life is None:
+            return None
+        assigned, worker = life.assignment, self._worker_of(uid)
+        label, environment = f"{assigned.namespace}/{assigned.name}", dict(assigned.template.env)
+        return Place(label, environment, worker.host, worker.process.pid) if worker else Place(label, environment)
 
     def _worker_of(self, uid: str) -> Worker | None:
         life = self._lives.get(uid)
