@@ -108,14 +108,18 @@ class Stream:
 
 
 class Client:
-    """Requests to the application as a user with this certificate."""
+    """Requests to the application as a user with this certificate, and with these headers in each."""
 
-    def __init__(self, app: ApiServer, certificate: Any) -> None:
+    def __init__(self, app: ApiServer, certificate: Any, headers: Mapping[str, str] | None = None) -> None:
         self._app = app
         self._certificate = certificate
+        self._headers = headers or {}
 
     def as_(self, certificate: Any) -> Client:
         return Client(self._app, certificate)
+
+    def with_headers(self, **headers: str) -> Client:
+        return Client(self._app, self._certificate, headers)
 
     def _scope(self, method: str, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         return {
@@ -145,7 +149,7 @@ class Client:
         **query: Any,
     ) -> Reply:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        headers = {"accept": accept, "content-type": content, "content-length": str(len(data))}
+        headers = {"accept": accept, "content-type": content, "content-length": str(len(data)), **self._headers}
         messages = [{"type": "http.request", "body": data, "more_body": False}]
         sent: list[Mapping[str, Any]] = []
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.core.serviceaccount import AUTHENTICATION
-from choregos.resources.kinds.parts import Count, ObjectMeta, Part, Resource, Time
+from choregos.resources.kinds.parts import ObjectMeta, Part, Resource, Time
 
 TOKEN_SECONDS_MIN, TOKEN_SECONDS_DEFAULT = 600, 3600
 
@@ -91,7 +91,7 @@ class TokenRequestSpec(Part):
 
     audiences: list[str] | None = Field(default=None, max_length=16)
     """For whom it is; without any, for the API server. Nobody else shall accept it."""
-    expiration_seconds: Count = Field(default=TOKEN_SECONDS_DEFAULT, ge=TOKEN_SECONDS_MIN, le=2**32)
+    expiration_seconds: int = Field(default=TOKEN_SECONDS_DEFAULT, ge=TOKEN_SECONDS_MIN, le=2**32)
     """How long it is valid. At least 600; a very long time is cut short, see `status.expirationTimestamp`."""
     bound_object_ref: BoundObjectReference | None = None
     """A Secret of the same namespace: the token is not valid any more once that is gone."""
