@@ -24,8 +24,8 @@ from choregos.store.resources import ResourceStore
 log = logging.getLogger(__name__)
 
 EVENTS = "events"
-NEEDS_PEOPLE = frozenset({"AgentsFailing", "Unschedulable", "NameTaken"})
-"""Reasons of a `Ready` that is false and does not become true by waiting."""
+NEEDS_PEOPLE = frozenset({"AgentsFailing", "Unschedulable", "NameTaken", "ProgressDeadlineExceeded"})
+"""Reasons of a `Ready`, or a `Progressing`, that is false and does not become true by waiting."""
 WAITING_MAX = 1000
 """Distinct events that may wait to be written."""
 WRITES_PER_ROUND = 20
@@ -70,14 +70,16 @@ class EventRecorder:
         self.record_reference(reference_to(about), reason, message, type=type)
 
     def record_verdict(self, about: ReadOnlyObject, status: Mapping[str, Any]) -> None:
-        """Tells if `Ready` is true now, or false for a reason that needs people, and was not in the status before."""
-        before, after = meta.condition(about, "Ready") or {}, meta.condition({"status": status}, "Ready") or {}
-        if before.get("reason") == after.get("reason"):
-            return
-        if after.get("status") == meta.TRUE:
-            self.record(about, NORMAL, "Ready", after["message"])
-        elif after.get("reason") in NEEDS_PEOPLE:
-            self.record(about, WARNING, after["reason"], after["message"])
+        """Tells if `Ready` is true now, or if it or `Progressing` is false for a reason that needs people, and that was
+        not so in the status before."""
+        for name in ("Ready", "Progressing"):
+            before, after = meta.condition(about, name) or {}, meta.condition({"status": status}, name) or {}
+            if before.get("reason") == after.get("reason"):
+                continue
+            if name == "Ready" and after.get("status") == meta.TRUE:
+                self.record(about, NORMAL, "Ready", after["message"])
+            elif after.get("reason") in NEEDS_PEOPLE:
+                self.record(about, WARNING, after["reason"], after["message"])
 
     def record_reference(
         self, involved: Mapping[str, Any], reason: str, message: str, *, type: str = NORMAL, count: int = 1

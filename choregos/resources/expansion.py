@@ -15,18 +15,21 @@ from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.meta import (
     API_VERSION,
+    CHANGE_CAUSE_ANNOTATION,
     CLUSTER_LABEL,
     DECLARED_REPLICAS_ANNOTATION,
     DEFAULT_NAMESPACE,
     LOCAL_REGION,
     REGION_LABEL,
     TEMPLATE_LABEL,
+    change_cause,
     controlled_by,
 )
 from choregos.resources.names import dns_label
 from choregos.resources.validation import validate
 
-_NOT_IN_TEMPLATE = frozenset({"replicas", "strategy"})
+_OF_THE_SET = ("strategy", "progressDeadlineSeconds", "revisionHistoryLimit")
+_NOT_IN_TEMPLATE = frozenset({"replicas", *_OF_THE_SET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,10 @@ def _agent_set(cluster: ReadOnlyObject, share: Share) -> Object:
         "cluster": metadata["name"],
         "template": template,
     }
-    if share.entry.get("strategy"):
-        spec["strategy"] = share.entry["strategy"]
+    spec |= {field: share.entry[field] for field in _OF_THE_SET if share.entry.get(field) is not None}
+    annotations = {DECLARED_REPLICAS_ANNOTATION: str(share.replicas)}
+    if cause := change_cause(cluster):
+        annotations[CHANGE_CAUSE_ANNOTATION] = cause
     return {
         "apiVersion": API_VERSION,
         "kind": "AgentSet",
@@ -124,7 +129,7 @@ def _agent_set(cluster: ReadOnlyObject, share: Share) -> Object:
                 TEMPLATE_LABEL: share.entry["name"],
                 REGION_LABEL: spec["region"],
             },
-            "annotations": {DECLARED_REPLICAS_ANNOTATION: str(share.replicas)},
+            "annotations": annotations,
             "ownerReferences": [controlled_by(cluster)],
         },
         "spec": spec,
@@ -145,22 +150,27 @@ def _template(cluster: ReadOnlyObject, entry: Mapping[str, Any]) -> dict[str, An
 def updated_set(existing: ReadOnlyObject, desired: ReadOnlyObject) -> Object:
     """`existing` with what its cluster declares now; equal to `existing` when that is nothing new.
 
-    Keeps status, foreign labels and annotations, and a count that somebody gave the set itself (`kubectl scale`) for
-    as long as the cluster declares the same count as before.
+    Keeps status, foreign labels and annotations, what only a set has (`paused`, `restartedAt`), and a count that
+    somebody gave the set itself (`kubectl scale`) for as long as the cluster declares the same count as before. The
+    cluster's cause of a change is the set's only if it changes the set's template.
     """
     before, after = existing["metadata"], desired["metadata"]
-    annotations_before = before.get("annotations") or {}
+    annotations = dict(before.get("annotations") or {})
     declared = after["annotations"][DECLARED_REPLICAS_ANNOTATION]
     spec = {**existing["spec"], **desired["spec"]}
+    if annotations.get(DECLARED_REPLICAS_ANNOTATION) == declared:
+        spec["replicas"] = existing["spec"]["replicas"]
+    annotations[DECLARED_REPLICAS_ANNOTATION] = declared
     if _normal(existing)["spec"]["template"] == spec["template"]:
         # Stored before a field with a default was added: another text, the same template. Nothing need be replaced.
         spec["template"] = existing["spec"]["template"]
-    if annotations_before.get(DECLARED_REPLICAS_ANNOTATION) == declared:
-        spec["replicas"] = existing["spec"]["replicas"]
+    else:
+        annotations.pop(CHANGE_CAUSE_ANNOTATION, None)
+        annotations |= after["annotations"]
     metadata = {
         **before,
         "labels": {**(before.get("labels") or {}), **after["labels"]},
-        "annotations": {**annotations_before, **after["annotations"]},
+        "annotations": annotations,
         "ownerReferences": after["ownerReferences"],
     }
     return {**existing, "metadata": metadata, "spec": spec}

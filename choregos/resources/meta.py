@@ -37,6 +37,9 @@ REGION_LABEL = f"{GROUP}/region"
 DECLARED_REPLICAS_ANNOTATION = f"{GROUP}/declared-replicas"
 """On an AgentSet: the count its cluster last declared. While that stays, `kubectl scale` of the set stays too."""
 
+CHANGE_CAUSE_ANNOTATION = "kubernetes.io/change-cause"
+"""Why a template was changed, in the words of whoever did; on a set or its cluster, and kept with the revision."""
+
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
@@ -156,6 +159,10 @@ def without_finalizer(obj: ReadOnlyObject, finalizer: str) -> Object:
     metadata = {key: value for key, value in obj["metadata"].items() if key != "finalizers"}
     rest = [entry for entry in obj["metadata"].get("finalizers") or () if entry != finalizer]
     return {**obj, "metadata": {**metadata, "finalizers": rest} if rest else metadata}
+
+
+def change_cause(obj: ReadOnlyObject) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(CHANGE_CAUSE_ANNOTATION, ""))
 
 
 def controlled_by(owner: ReadOnlyObject) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from choregos.resources.kinds.agentcall import AGENTCALL
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.controllerrevision import CONTROLLERREVISION
 from choregos.resources.kinds.core.configmap import CONFIGMAP
 from choregos.resources.kinds.core.secret import SECRET
 from choregos.resources.kinds.core.serviceaccount import SERVICEACCOUNT
@@ -31,7 +32,7 @@ from choregos.resources.kinds.reviews.identity import SELFSUBJECTREVIEW, TOKENRE
 
 PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
 KINDS: tuple[Kind, ...] = (
-    *(AGENTCLUSTER, AGENTSET, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
+    *(AGENTCLUSTER, AGENTSET, CONTROLLERREVISION, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
     *PROJECTED,
     *(CONFIGMAP, SECRET, SERVICEACCOUNT),
     *(ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING),

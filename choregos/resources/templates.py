@@ -1,7 +1,8 @@
 """Agent templates as the instance plane sees them: canonical JSON and its digest; and how a set finds its agents.
 
-A template is `spec.template` of an AgentSet. What two sets declare alike is the same template, because it is named by
-its content. Invariant: equal templates, however their keys are ordered, have equal bytes.
+A template is `spec.template` of an AgentSet, with the time of its last restart if it has one. What two sets declare
+alike is the same template, because it is named by its content. Invariant: equal templates, however their keys are
+ordered, have equal bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from choregos.resources.meta import SET_LABEL
 DIGEST_LENGTH = 16
 
 GRACE_S_DEFAULT = 30
+
+RESTARTED = "restartedAt"
+"""In the template of agents, and in no set's: only so that it is another one than before the restart."""
 
 
 def canonical_json(spec: Mapping[str, Any]) -> bytes:
@@ -32,6 +36,17 @@ def canonical_digest(spec: Mapping[str, Any]) -> tuple[str, bytes]:
     """(digest, canonical JSON): the two halves of a `TemplateRecord`."""
     encoded = canonical_json(spec)
     return hashlib.sha256(encoded).hexdigest()[:DIGEST_LENGTH], encoded
+
+
+def instance_template(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What agents of an AgentSet with this spec are made from: its template, and when they were asked to start anew."""
+    restarted = spec.get("restartedAt")
+    return {**spec["template"], RESTARTED: restarted} if restarted else spec["template"]
+
+
+def declared_template(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The template of the set that agents of this one were made for: the inverse of `instance_template`."""
+    return {key: value for key, value in template.items() if key != RESTARTED}
 
 
 def grace_s(spec: Mapping[str, Any]) -> int:

@@ -39,6 +39,25 @@ class Step:
         return self.delete_new_ready + self.delete_new_unready + self.delete_old_ready + self.delete_old_unready
 
 
+def plan_paused(desired: int, bounds: tuple[int, int], counts: Counts) -> Step:
+    """The next step while nobody shall be replaced: only the number is kept.
+
+    A replacement that is half done stands still: what is extra then may stay. Of too many, those that are not ready go
+    first, and of earlier templates before the current one.
+
+    Args:
+        bounds: as of `plan_step`.
+    """
+    half_done = counts.new_ready + counts.new_unready and counts.old_ready + counts.old_unready
+    left = max(0, counts.total - desired - (bounds[0] if half_done else 0))
+    gone = []
+    for each in (counts.old_unready, counts.new_unready, counts.old_ready, counts.new_ready):
+        gone.append(min(each, left))
+        left -= gone[-1]
+    old_unready, new_unready, old_ready, new_ready = gone
+    return Step(max(0, desired - counts.total), new_ready, new_unready, old_ready, old_unready)
+
+
 def plan_step(desired: int, bounds: tuple[int, int], counts: Counts) -> Step:
     """The next step; an empty one when the set is as declared or has to wait for agents to become ready.
 

@@ -127,8 +127,13 @@ def settled(world: World, agents: int) -> bool:
     )
 
 
+def history(world: World) -> list[tuple[str, int]]:
+    """Revisions: name, number."""
+    return sorted((one["metadata"]["name"], one["revision"]) for one in world.list("controllerrevisions"))
+
+
 async def scenario(world: World, life: Life, lease_s: float = 15.0) -> list[Any]:
-    """Two nodes with four cores each; a cluster is made, changed, deleted. Returns what was seen at each stage."""
+    """Two nodes with four cores each; a cluster is made, changed twice, deleted. Returns what was seen each time."""
     seen: list[Any] = []
 
     def look(_: object) -> None:
@@ -152,8 +157,14 @@ async def scenario(world: World, life: Life, lease_s: float = 15.0) -> list[Any]
         agents = world.agents().values()
         seen.append(sorted((one.record.agent_set, one.record.template) for one in agents))
         seen.append(len({one.record.uid for one in agents}))
+        seen.append(history(world))
+        await world.change_spec("agentclusters", "support", agents=[{**templates(2)[0], "settings": {"version": 1}}])
+        await control.until(lambda: settled(world, 3), "the first template is back")
+        await control.until(lambda: len(history(world)) == 2, "the history of a set goes with it")
+        seen.append(history(world))
         await world.delete("agentclusters", "support")
-        await control.until(lambda: not world.list("agentclusters"), "the cluster is gone")
+        gone = lambda: not world.list("agentclusters") and not history(world)  # noqa: E731
+        await control.until(gone, "the cluster is gone")
         seen.append((len(world.agents()), len(world.list("agentsets"))))
     return seen
 
@@ -167,13 +178,15 @@ async def undisturbed() -> tuple[int, list[Any]]:
 
 
 async def test_the_undisturbed_outcome() -> None:
-    _, (made, changed, uids, left) = await undisturbed()
+    _, (made, changed, uids, revised, undone, left) = await undisturbed()
     assert made == [
         *(f"support-conversation-{ordinal}" for ordinal in range(4)),
         *(f"support-knowledge-{ordinal}" for ordinal in range(2)),
     ]
     assert [agent_set for agent_set, _ in changed] == ["support-conversation"] * 3 + ["support-knowledge"] * 3
     assert (uids, left) == (6, (0, 0))
+    assert [number for _, number in revised] == [1, 2, 1] or [number for _, number in revised] == [2, 1, 1]
+    assert sorted(number for _, number in undone) == [2, 3]
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "lost"])

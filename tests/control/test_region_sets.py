@@ -125,7 +125,9 @@ async def test_a_deleted_set_goes_after_its_agents(world: World, node: SimNode) 
     await world.delete("agentsets", "work")
     gone: list[bool] = []
     world.resources.on_change(
-        lambda changes: gone.extend(not world.agents() for change in changes if change.type == "DELETED")
+        lambda changes: gone.extend(
+            not world.agents() for change in changes if change.type == "DELETED" and change.resource == "agentsets"
+        )
     )
     await world.until(lambda: world.get("agentsets", "work") is None)
     assert gone == [True]

@@ -61,6 +61,8 @@ def test_a_template_becomes_a_set_of_its_cluster() -> None:
             "terminationGracePeriodSeconds": 30,
         },
         "strategy": {"maxSurge": 2, "maxUnavailable": "25%"},
+        "progressDeadlineSeconds": 600,
+        "revisionHistoryLimit": 10,
     }
 
 
@@ -147,6 +149,25 @@ def test_an_update_keeps_what_others_wrote() -> None:
     assert updated["metadata"] == existing["metadata"]
     assert updated["status"] == existing["status"]
     assert updated["spec"]["template"]["resources"]["cpu"] == "3"
+
+
+def test_an_update_keeps_what_only_the_set_has() -> None:
+    existing = stored(ONE)
+    existing["spec"] |= {"paused": True, "restartedAt": "2026-11-22T18:59:07Z"}
+    updated = updated_set(existing, agent_sets(cluster(ONE.replace("cpu: 2", "cpu: 3")))[0])
+    assert (updated["spec"]["paused"], updated["spec"]["restartedAt"]) == (True, "2026-11-22T18:59:07Z")
+
+
+def test_the_cause_of_a_change_goes_to_the_sets_that_it_changes() -> None:
+    key = "kubernetes.io/change-cause"
+    two = ONE[:-1] + ", {name: other}]"
+    changed, other = agent_sets(cluster(two.replace("cpu: 2", "cpu: 3"), **{key: "more cpu"}))
+    existing = agent_sets(cluster(two, **{key: "first"}))
+    assert [each["metadata"]["annotations"][key] for each in existing] == ["first", "first"]
+    assert updated_set(existing[0], changed)["metadata"]["annotations"][key] == "more cpu"
+    assert updated_set(existing[1], other)["metadata"]["annotations"][key] == "first"
+    changed, _ = agent_sets(cluster(two.replace("cpu: 2", "cpu: 4")))
+    assert key not in updated_set(existing[0], changed)["metadata"]["annotations"]
 
 
 def test_a_template_stored_before_a_default_was_known_is_not_replaced() -> None:

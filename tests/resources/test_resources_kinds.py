@@ -14,6 +14,7 @@ from choregos.resources.kinds.agent import AGENT
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.controllerrevision import CONTROLLERREVISION
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
 from choregos.resources.kinds.projected.metrics import POD_METRICS
@@ -115,6 +116,16 @@ def test_the_columns_of_a_set() -> None:
         "Capabilities": "nlp,chat",
         "Selector": "a=b",
     }
+
+
+def test_the_columns_of_a_revision() -> None:
+    owners = [
+        {"apiVersion": "v1", "kind": "Other", "name": "o"},
+        {"apiVersion": "choregos.dev/v1", "kind": "AgentSet", "name": "s", "controller": True},
+    ]
+    columns = {"Name": "x", "Controller": "agentset.choregos.dev/s", "Revision": 3, "Age": "5m"}
+    assert cells(CONTROLLERREVISION, {"metadata": {**META, "ownerReferences": owners}, "revision": 3}) == columns
+    assert cells(CONTROLLERREVISION, {"revision": 3}) == {**columns, "Controller": "<none>"}
 
 
 def test_the_columns_of_an_agent() -> None:

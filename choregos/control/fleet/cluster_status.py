@@ -68,6 +68,7 @@ def _progressing(sets: Sequence[ReadOnlyObject]) -> Verdict:
         return True, "SetsProgressing", ", ".join(_listed(_names(moving)))
     stuck = [agent_set for agent_set in sets if _reason(agent_set, "Progressing") != "Complete"]
     if stuck:
+        stuck.sort(key=lambda agent_set: _reason(agent_set, "Progressing") != "ProgressDeadlineExceeded")
         return (
             False,
             _reason(stuck[0], "Progressing"),

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.cluster_status import cluster_status
-from choregos.control.fleet.owners import Owners
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import CLUSTERS, SETS, FencedObjects
+from choregos.control.owners import Owners
 from choregos.control.pace import Pace
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists

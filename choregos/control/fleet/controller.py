@@ -15,10 +15,10 @@ from choregos.control.fleet.accounts import AccountReconciler
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
-from choregos.control.fleet.owners import Owners
 from choregos.control.fleet.roles import RoleReconciler
 from choregos.control.loop import Key, LoopSettings
 from choregos.control.objects import ACCOUNTS, CLUSTERS, NAMESPACES, SETS, FencedObjects
+from choregos.control.owners import Owners
 from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource

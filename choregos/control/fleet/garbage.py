@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from choregos.control.fleet.owners import Owners
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import FencedObjects
+from choregos.control.owners import Owners
 from choregos.resources import meta
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 

@@ -6,7 +6,7 @@ included, is made anew from the stores at its start and dropped at its end; noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 from choregos.control.events import EventRecorder
 from choregos.control.loop import Key, LoopSettings
 from choregos.control.objects import NODES, SETS, FencedObjects
+from choregos.control.owners import Owners
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.binding import HOMELESS, BindingReconciler
 from choregos.control.region.census import Census
 from choregos.control.region.garbage import RegionGarbage
+from choregos.control.region.history import History
 from choregos.control.region.members import SetMembers
 from choregos.control.region.needs import NeedsBook
 from choregos.control.region.nodes import SCAN, NodeReconciler
@@ -27,6 +29,8 @@ from choregos.control.region.sets import SetReconciler
 from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
+from choregos.resources.kind import ReadOnlyObject
+from choregos.scheduling import revisions
 from choregos.store.directory import Directory
 from choregos.store.instance import InstanceChange
 from choregos.store.instances import InstanceWriter
@@ -112,18 +116,22 @@ class RegionTerm(Term):
         roster = Roster(objects, self._census, directory.region, clock)
         placer = Placer(self._census, roster, needs)
         members = SetMembers(agents, placer, clock, ids)
+        self._owners = Owners(objects, [revisions.RESOURCE])
+        history = History(objects, self._owners)
         events = stores.events
         self._sets = self._controller(
-            SetReconciler(objects, agents, members, events, clock), LoopSettings(workers=SET_WORKERS)
+            SetReconciler(objects, agents, members, history, events=events, clock=clock),
+            LoopSettings(workers=SET_WORKERS),
         )
         self._bindings = self._controller(BindingReconciler(agents, placer, roster, events, clock))
         self._nodes = self._controller(NodeReconciler(objects, roster, self._leases, events, clock), SCAN)
-        self._garbage = self._controller(RegionGarbage(objects, agents))
+        self._garbage = self._controller(RegionGarbage(objects, agents, history))
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self._leases)
         for instance in self._stores.directory.list():
             self._census.observe(instance)
+        self._owners.load()
         stack.callback(self._stores.directory.on_change(self._agents_changed))
         stack.callback(self._stores.resources.on_change(self._objects_changed))
         for controller in (self._nodes, self._sets, self._bindings, self._garbage):
@@ -150,13 +158,24 @@ class RegionTerm(Term):
 
     def _objects_changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
+            self._owners.observe(change)
+        for change in changes:
             metadata = change.object["metadata"]
             if change.resource == SETS:
                 self._sets.wake(Key(metadata["namespace"], metadata["name"]))
+            elif change.resource == revisions.RESOURCE:
+                for owner in _owning_sets(change.object):
+                    self._sets.wake(owner)
             elif change.resource == NODES:
                 self._nodes.wake(Key("", metadata["name"]))
                 if changes_placement(change.previous, change.object):
                     self._wake_bindings()
+
+
+def _owning_sets(obj: ReadOnlyObject) -> Iterator[Key]:
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference["kind"] == "AgentSet":
+            yield Key(obj["metadata"]["namespace"], reference["name"])
 
 
 def _spec_of(directory: Directory, namespace: str, digest: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Removes what nothing refers to any more: agent templates, and statuses of agents that are gone.
 
-Invariants: a template stays as long as an agent has it or a set declares it; a status, as long as there is an agent
-of its name. Agents without a set are `sets`' to drain.
+Invariants: a template stays as long as an agent has it or a set makes agents from it; a status, as long as there is
+an agent of its name. Agents without a set are `sets`' to drain.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import SETS, FencedObjects
 from choregos.control.region.agents import FencedAgents
+from choregos.control.region.history import History
 from choregos.resources.templates import digest
 
 SWEEP = Key("", "sweep")
@@ -22,9 +23,10 @@ class RegionGarbage:
 
     name = "region garbage"
 
-    def __init__(self, objects: FencedObjects, agents: FencedAgents) -> None:
+    def __init__(self, objects: FencedObjects, agents: FencedAgents, history: History) -> None:
         self._objects = objects
         self._agents = agents
+        self._history = history
 
     def keys(self) -> Iterable[Key]:
         return (SWEEP,)
@@ -37,5 +39,5 @@ class RegionGarbage:
     def _used(self) -> set[tuple[str, str]]:
         used = {(agent.namespace, agent.record.template) for agent in self._agents.directory.list()}
         for agent_set in self._objects.list(SETS):
-            used.add((agent_set["metadata"]["namespace"], digest(agent_set["spec"]["template"])))
+            used.add((agent_set["metadata"]["namespace"], digest(self._history.current(agent_set))))
         return used

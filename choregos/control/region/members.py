@@ -7,8 +7,9 @@ does not decide how many: `sets` and the rollout planner do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
+from typing import Any
 
 from choregos.control.loop import Key
 from choregos.control.region.agents import AgentWrite, FencedAgents
@@ -36,13 +37,19 @@ class SetMembers:
         self._clock = clock
         self._ids = ids
 
-    async def declare(self, agent_set: ReadOnlyObject) -> str:
-        """Stores the set's template if it is new; returns its digest."""
-        template = agent_set["spec"]["template"]
+    async def declare(self, namespace: str, template: Mapping[str, Any]) -> str:
+        """Stores a template if it is new; returns its digest."""
         digest, encoded = canonical_digest(template)
         self._placer.learn(digest, template)
-        await self._agents.put_template(agent_set["metadata"]["namespace"], TemplateRecord(VERSION, digest, encoded))
+        await self._agents.put_template(namespace, TemplateRecord(VERSION, digest, encoded))
         return digest
+
+    def templates(self, tally: Tally) -> Iterator[Mapping[str, Any]]:
+        """What the agents of a set are made from, those leaving not counted."""
+        for digest in dict.fromkeys(digest for digest, _ in tally.states):
+            template = self._agents.directory.templates.get((tally.key.namespace, digest))
+            if template is not None:
+                yield template.spec
 
     async def create(self, agent_set: ReadOnlyObject, digest: str, number: int) -> tuple[int, str]:
         """Makes up to `number` agents, each bound to a node or saying why not.

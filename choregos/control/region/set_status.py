@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from choregos.foundation.timestamp import parse_rfc3339, rfc3339_micro
 from choregos.resources import meta
 from choregos.resources.kind import ReadOnlyObject
 from choregos.resources.templates import set_selector
@@ -14,6 +15,8 @@ from choregos.scheduling.rollout import Counts
 FAILURES_TOLD_MAX = 3
 """Reasons that the message of a condition names."""
 GIST_LENGTH_MAX = 300
+
+PROGRESS_DEADLINE_S_DEFAULT = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class SetFigures:
     """A set at one moment.
 
     Attributes:
+        digest: of what is declared now.
         counts: agents that are not leaving.
         leaving: agents whose deletion has begun.
         homeless: agents without a node.
@@ -63,9 +67,14 @@ def set_status(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> d
     deleting = meta.is_deleting(agent_set)
     at: Mapping[str, Any] = {"now_ms": now_ms, "generation": meta.generation(agent_set)}
     conditions = (agent_set.get("status") or {}).get("conditions") or ()
+    paused = bool(agent_set["spec"].get("paused")) and not deleting
+    progress = {} if deleting else _progress(agent_set, figures, now_ms)
     for name, (status, reason, message) in (
-        ("Ready", _ready_of_deleted(ready, figures) if deleting else _ready(desired, ready, figures)),
-        ("Progressing", _progressing(0 if deleting else desired, figures)),
+        ("Ready", _ready_of_deleted(ready, figures) if deleting else _ready(desired, ready, figures, paused=paused)),
+        (
+            "Progressing",
+            _in_time(_progressing(0 if deleting else desired, figures, paused=paused), agent_set, progress, now_ms),
+        ),
         ("RegionReady", (True, "Leading", f"region {agent_set['spec']['region']} looks after this set")),
     ):
         conditions = meta.set_condition(conditions, name, status, reason, message, **at)
@@ -78,15 +87,65 @@ def set_status(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> d
         "selector": set_selector(agent_set["metadata"]["name"]),
         "observedGeneration": meta.generation(agent_set),
         "templateDigest": figures.digest,
+        **progress,
         "conditions": list(conditions),
     }
+
+
+def progress_deadline_ms(agent_set: ReadOnlyObject, status: Mapping[str, Any]) -> int | None:
+    """When the rollout under way has failed unless it gets further, wall clock; None if none is, or it may wait.
+
+    Args:
+        status: of the set, as `set_status` made it.
+    """
+    since = status.get("lastProgressTime")
+    if not since or agent_set["spec"].get("paused"):
+        return None
+    deadline_s = agent_set["spec"].get("progressDeadlineSeconds", PROGRESS_DEADLINE_S_DEFAULT)
+    return parse_rfc3339(since) + int(deadline_s) * 1000
+
+
+def _progress(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> dict[str, str]:
+    """When the rollout under way last got further, for the status; nothing if all agents have had this template once.
+
+    As of a Deployment, what counts is a template that is new, more agents of it, more of them ready, fewer others. What
+    is asked of the rollout starts the time anew.
+    """
+    before: Mapping[str, Any] = agent_set.get("status") or {}
+    counts = figures.counts
+    new, old = counts.new_ready + counts.new_unready, counts.old_ready + counts.old_unready
+    if not old and counts.new_ready == new == agent_set["spec"]["replicas"]:
+        return {}
+    now = {"lastProgressTime": rfc3339_micro(now_ms)}
+    if before.get("templateDigest") != figures.digest:
+        return now
+    since = before.get("lastProgressTime")
+    if not since:
+        return {}
+    new_before = before.get("updatedReplicas", 0)
+    further = (
+        new > new_before
+        or counts.new_ready > before.get("availableReplicas", 0)
+        or old < before.get("replicas", 0) - new_before
+        or before.get("observedGeneration") != meta.generation(agent_set)
+    )
+    return now if further else {"lastProgressTime": since}
+
+
+def _in_time(verdict: Verdict, agent_set: ReadOnlyObject, progress: Mapping[str, str], now_ms: int) -> Verdict:
+    """The verdict, unless the rollout has got no further for too long."""
+    deadline_ms = progress_deadline_ms(agent_set, progress)
+    if deadline_ms is None or now_ms < deadline_ms:
+        return verdict
+    deadline_s = agent_set["spec"].get("progressDeadlineSeconds", PROGRESS_DEADLINE_S_DEFAULT)
+    return False, "ProgressDeadlineExceeded", f"no progress for {deadline_s} s; {verdict[2]}"
 
 
 Verdict = tuple[bool, str, str]
 """(status, reason, message) of a condition."""
 
 
-def _ready(desired: int, ready: int, figures: SetFigures) -> Verdict:
+def _ready(desired: int, ready: int, figures: SetFigures, *, paused: bool) -> Verdict:
     message = f"{ready} of {desired} agents take calls"
     if ready >= desired and figures.counts.new_ready == figures.counts.total == desired:
         return True, "AllAgentsReady", message
@@ -98,6 +157,8 @@ def _ready(desired: int, ready: int, figures: SetFigures) -> Verdict:
         reason = "Unschedulable"
     else:
         reason = "AgentsFailing" if figures.failures else "AgentsNotReady"
+    if paused and reason == "AgentsNotReady" and ready >= desired:
+        return False, "Paused", f"{message}, not all of them made from the template as it is now"
     return False, reason, "; ".join(parts)
 
 
@@ -120,12 +181,13 @@ def gist(message: str) -> str:
     return lines[0] if len(lines[0]) <= GIST_LENGTH_MAX else f"{lines[0][:GIST_LENGTH_MAX]}…"
 
 
-def _progressing(desired: int, figures: SetFigures) -> Verdict:
+def _progressing(desired: int, figures: SetFigures, *, paused: bool) -> Verdict:
     counts = figures.counts
     old = counts.old_ready + counts.old_unready
     new = counts.new_ready + counts.new_unready
     if old:
-        return True, "Replacing", f"{_agents(old)} left of an earlier template"
+        left = f"{_agents(old)} left of an earlier template"
+        return (False, "Paused", f"{left} until the rollout is resumed") if paused else (True, "Replacing", left)
     if new < desired:
         return True, "Creating", f"{_agents(desired - new)} to be made"
     if new > desired or figures.leaving:

@@ -16,14 +16,17 @@ from choregos.control.objects import SETS, FencedObjects
 from choregos.control.pace import Pace
 from choregos.control.region.agents import FencedAgents
 from choregos.control.region.census import Tally
+from choregos.control.region.history import History
 from choregos.control.region.members import SetMembers
-from choregos.control.region.set_status import Failure, SetFigures, set_status
+from choregos.control.region.set_status import Failure, SetFigures, progress_deadline_ms, set_status
 from choregos.foundation.clock import Clock
 from choregos.resources import meta
 from choregos.resources.events import NORMAL, WARNING
-from choregos.resources.kind import Object
+from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.percent import rollout_bounds
-from choregos.scheduling.rollout import Step, plan_step
+from choregos.resources.templates import digest as template_digest
+from choregos.resources.templates import instance_template
+from choregos.scheduling.rollout import Counts, Step, plan_paused, plan_step
 
 AT_ONCE = Result(0.0)
 SOON = Result(0.2)
@@ -40,12 +43,15 @@ class SetReconciler:
         objects: FencedObjects,
         agents: FencedAgents,
         members: SetMembers,
+        history: History,
+        *,
         events: EventRecorder,
         clock: Clock,
     ) -> None:
         self._objects = objects
         self._agents = agents
         self._members = members
+        self._history = history
         self._events = events
         self._clock = clock
         self._pace = Pace(clock)
@@ -96,12 +102,11 @@ class SetReconciler:
         return DONE
 
     async def _match(self, key: Key, agent_set: Object) -> Result:
-        digest = await self._members.declare(agent_set)
+        await self._history.record(agent_set, self._members.templates(self._tally(key, agent_set)))
+        digest = await self._members.declare(key.namespace, self._history.current(agent_set))
         await self._members.remove_finished(self._tally(key, agent_set))
         await self._members.delete_requested(self._tally(key, agent_set))
-        desired = agent_set["spec"]["replicas"]
-        bounds = rollout_bounds(agent_set["spec"].get("strategy") or {}, desired)
-        step = plan_step(desired, bounds, self._tally(key, agent_set).counts(digest))
+        step = _plan(agent_set["spec"], self._tally(key, agent_set).counts(digest))
         deleted = made = 0
         if step.deletes:
             deleted = await self._members.delete(agent_set, digest, step)
@@ -111,22 +116,23 @@ class SetReconciler:
             self._tell(agent_set, "SuccessfulCreate", "created", made)
             if message:
                 self._events.record(agent_set, WARNING, "FailedScheduling", message)
-        reported = await self._report(key, agent_set, digest)
+        reported = await self._report(key, agent_set, template_digest(instance_template(agent_set["spec"])))
         if step == Step():
             return reported
         return AT_ONCE if deleted or made else SOON
 
     async def _report(self, key: Key, agent_set: Object, digest: str) -> Result:
         figures = self._figures(self._tally(key, agent_set), digest)
-        status = set_status(agent_set, figures, self._clock.wall_ms())
-        if status == agent_set.get("status"):
-            return DONE
-        if (wait_s := self._pace.wait_s(key)) > 0:
-            return Result(wait_s)
-        await self._objects.write_status(SETS, agent_set, status)
-        self._pace.written(key)
-        self._events.record_verdict(agent_set, status)
-        return DONE
+        now_ms = self._clock.wall_ms()
+        status = set_status(agent_set, figures, now_ms)
+        if status != agent_set.get("status"):
+            if (wait_s := self._pace.wait_s(key)) > 0:
+                return Result(wait_s)
+            await self._objects.write_status(SETS, agent_set, status)
+            self._pace.written(key)
+            self._events.record_verdict(agent_set, status)
+        deadline_ms = progress_deadline_ms(agent_set, status)
+        return DONE if deadline_ms is None or deadline_ms <= now_ms else Result((deadline_ms - now_ms) / 1000)
 
     def _figures(self, tally: Tally, digest: str) -> SetFigures:
         why_homeless = ""
@@ -149,3 +155,9 @@ class SetReconciler:
     def _tell(self, agent_set: Object, reason: str, done: str, number: int) -> None:
         if number:
             self._events.record(agent_set, NORMAL, reason, f"{done} {number} agent{'s' if number != 1 else ''}")
+
+
+def _plan(spec: ReadOnlyObject, counts: Counts) -> Step:
+    desired = spec["replicas"]
+    plan = plan_paused if spec.get("paused") else plan_step
+    return plan(desired, rollout_bounds(spec.get("strategy") or {}, desired), counts)

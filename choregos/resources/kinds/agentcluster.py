@@ -29,7 +29,7 @@ from choregos.resources.kinds.parts import (
     Word,
     map_by,
 )
-from choregos.resources.kinds.template import Resources, Strategy, Template
+from choregos.resources.kinds.template import Deadline, HistoryLimit, Resources, Strategy, Template
 from choregos.resources.meta import GROUP
 
 
@@ -61,6 +61,10 @@ class ClusterTemplate(Template):
     """How many agents. Default 1."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How agents are replaced when their template changes."""
+    progress_deadline_seconds: Deadline = 600
+    """Seconds after which a rollout that gets no further is told to have failed. Default 600."""
+    revision_history_limit: HistoryLimit = 10
+    """How many earlier templates that no agent has any more are kept to go back to. Default 10."""
 
 
 class RegionShare(SnakePart):

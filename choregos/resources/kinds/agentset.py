@@ -10,8 +10,8 @@ from choregos.foundation.errors import FieldError
 from choregos.resources import names
 from choregos.resources.columns import AGE, NAME, joined, path
 from choregos.resources.kind import Column, Kind, ReadOnlyObject, ScalePaths
-from choregos.resources.kinds.parts import Conditions, Count, Part, Replicas, Resource, Word
-from choregos.resources.kinds.template import Strategy, Template
+from choregos.resources.kinds.parts import Conditions, Count, Part, Replicas, Resource, Time, Word
+from choregos.resources.kinds.template import Deadline, HistoryLimit, Strategy, Template
 from choregos.resources.kinds.template_rules import mapping, strategy_faults, template_faults
 from choregos.resources.meta import GROUP, LOCAL_REGION
 
@@ -29,6 +29,15 @@ class AgentSetSpec(Part):
     """What each agent is made from. A change replaces the agents one after another, as `strategy` says."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How agents are replaced when the template changes."""
+    progress_deadline_seconds: Deadline = 600
+    """Seconds after which a rollout that gets no further is told to have failed. Default 600."""
+    revision_history_limit: HistoryLimit = 10
+    """How many earlier templates that no agent has any more are kept to go back to. Default 10."""
+    paused: bool | None = None
+    """While true a changed template replaces nobody; the number of agents is kept. Default false."""
+    restarted_at: Time | None = None
+    """When the agents were asked to start anew. A change replaces them as a changed template does, but is no revision.
+    """
 
 
 class AgentSetStatus(Part):
@@ -49,7 +58,9 @@ class AgentSetStatus(Part):
     observed_generation: Count = 0
     """The metadata.generation this status speaks of."""
     template_digest: str = ""
-    """Digest of the template as it is now."""
+    """Digest of the template as it is now, with the time of the last restart."""
+    last_progress_time: Time | None = None
+    """When the rollout that is under way last got further. Absent once it is complete."""
     conditions: Conditions = Field(default_factory=list)
     """`Ready`: every agent takes calls. `Progressing`: agents are being started, replaced or removed.
     `RegionReady`: the region has a leader that looks after this set."""

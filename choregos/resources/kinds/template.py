@@ -111,6 +111,10 @@ class Strategy(Part):
     Default `25%`. Not 0 together with maxSurge, or nothing could move."""
 
 
+HistoryLimit = Annotated[int, Field(ge=0, le=1000)]
+Deadline = Annotated[int, Field(ge=1, le=2_147_483_647)]
+
+
 class Template(Part):
     """One kind of agent: its code, needs and limits."""
 

@@ -8,8 +8,8 @@ from control_world import World, memory_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from choregos.control.fleet.owners import Owners
 from choregos.control.objects import FencedObjects
+from choregos.control.owners import Owners
 from choregos.store.port import Fence
 
 RESOURCES = ("agentsets", "agentnodes")
