@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from choregos.api.fairness import FairnessLimits
 from choregos.api.node_ports import Nodes
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
@@ -56,6 +57,9 @@ class ApiLimits:
         call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
         write_attempts_max: how often a write without a resourceVersion is repeated on a conflict.
         future_revision_s: how long a read waits for a revision that this server has not seen yet.
+        list_items_max: objects in one answer; a longer list has to be asked for in chunks.
+        streams_max: watches, followed logs and the like that one flow (see `fairness`) may have open at a time.
+        fairness: how many requests are worked on at a time, and how many may wait.
     """
 
     body_bytes_max: int = 3 * 1024 * 1024
@@ -65,6 +69,9 @@ class ApiLimits:
     call_s_max: float = 600.0
     write_attempts_max: int = 8
     future_revision_s: float = 3.0
+    list_items_max: int = 50_000
+    streams_max: int = 2_000
+    fairness: FairnessLimits = field(default_factory=FairnessLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,53 @@
-"""Answers that stay open, such as watches and followed logs, and how they end with the server.
+"""Answers that stay open, such as watches and followed logs: how many there may be, and how they end with the server.
 
-Invariant: after `close` no stream waits any more; each ends by itself after its current line.
+Invariants: after `close` no stream waits any more; each ends by itself after its current line. A flow's streams are
+counted from when the answer is made until it has been sent, or could not be.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
+
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from choregos.api.rules.status import Refusal
 
 T = TypeVar("T")
 
 
 class OpenStreams:
-    """All waits of all open streams of one server."""
+    """All open streams of one server, and all waits of theirs.
 
-    def __init__(self) -> None:
+    Args:
+        flow_max: streams that one flow may have open at a time.
+    """
+
+    def __init__(self, flow_max: int) -> None:
+        self._flow_max = flow_max
+        self._flows: Counter[str] = Counter()
         self._waits: set[asyncio.Timeout] = set()
         self.closing = False
+
+    def answer(self, flow: str, content: AsyncIterator[bytes], media_type: str) -> Response:
+        """An answer that stays open until `content` ends or the client goes away; it has to be sent.
+
+        Raises:
+            Refusal: 429, the flow has too many.
+        """
+        if self._flows[flow] >= self._flow_max:
+            message = f"too many requests, please try again later: {flow} has {self._flow_max} streams open already"
+            raise Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
+        self._flows[flow] += 1
+        return _Counted(content, media_type, lambda: self._ended(flow))
+
+    def _ended(self, flow: str) -> None:
+        self._flows[flow] -= 1
+        if not self._flows[flow]:
+            del self._flows[flow]
 
     async def wait(self, event: Awaitable[T], timeout_s: float | None) -> T:
         """The result of `event`.
@@ -38,3 +68,17 @@ class OpenStreams:
         now = asyncio.get_running_loop().time()
         for scope in self._waits:
             scope.reschedule(now)
+
+
+class _Counted(StreamingResponse):
+    """Tells when it has ended, however it does."""
+
+    def __init__(self, content: AsyncIterator[bytes], media_type: str, on_end: Callable[[], None]) -> None:
+        super().__init__(content, media_type=media_type)
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()

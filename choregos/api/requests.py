@@ -13,6 +13,7 @@ from starlette.responses import Response
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
+from choregos.api.fairness import flow_of
 from choregos.api.open_streams import OpenStreams
 from choregos.api.rules import codec
 from choregos.api.rules.options import WriteOptions, manager_of
@@ -61,6 +62,11 @@ class ApiRequest:
     @property
     def query(self) -> Mapping[str, str]:
         return self.request.query_params
+
+    @property
+    def flow(self) -> str:
+        """Among whom the server is shared fairly."""
+        return flow_of(self.user.name)
 
     @property
     def subject(self) -> Subject:

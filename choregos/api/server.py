@@ -21,6 +21,7 @@ from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
 from choregos.api.context import ApiContext
+from choregos.api.fairness import Fairness
 from choregos.api.handlers import (
     account_tokens,
     agents,
@@ -49,6 +50,9 @@ from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
 from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentnode import AGENTNODE
+
+UNLIMITED_WIDTH = 8
+"""Seats of a list that names no limit."""
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +126,8 @@ class ApiServer:
             for kind in registry.KINDS
             if (source := _source(context, kind)) is not None
         }
-        self._streams = OpenStreams()
+        self._streams = OpenStreams(context.limits.streams_max)
+        self._fairness = Fairness(context.limits.fairness)
         self._documents = Documents(_product_version())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,9 +154,7 @@ class ApiServer:
                 response = self._documents.respond(request)
             else:
                 call = self._call(request, passage, passage.target)
-                handler = _handler(call)
-                await _catch_up(call)
-                response = await handler(call)
+                response = await self._handle(call, _handler(call))
         except ClientDisconnect:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -176,6 +179,15 @@ class ApiServer:
         # What went wrong is for the operator's log; a client learns only that it was not his fault.
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
         return _refuse(Refusal(500, "InternalError", "an internal error occurred; see the server's log"), Subject())
+
+    async def _handle(self, call: ApiRequest, handler: Handler) -> Response:
+        if call.kind.plane == "virtual":
+            # It waits for an agent, or is answered from memory: nobody would wait for its seat.
+            await _catch_up(call)
+            return await handler(call)
+        async with self._fairness.seat(call.flow, _width(call)):
+            await _catch_up(call)
+            return await handler(call)
 
     def _call(self, request: Request, passage: Passage, target: Target) -> ApiRequest:
         """The request as handlers see it. Raises: Refusal 404, nothing is served there."""
@@ -243,6 +255,15 @@ def _handler(call: ApiRequest) -> Handler:
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
         raise method_not_allowed(kind.instead)
     return handler
+
+
+def _width(call: ApiRequest) -> int:
+    """How many seats it takes: a list as many as it may have parts, for each is as much work as any other request."""
+    if call.passage.wanted.verb not in ("list", "deletecollection"):
+        return 1
+    limit = call.query.get("limit", "")
+    chunk = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 9 else 0
+    return chunk // reading.ENCODED_AT_ONCE + 1 if chunk else UNLIMITED_WIDTH
 
 
 async def _catch_up(call: ApiRequest) -> None:

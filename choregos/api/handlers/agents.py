@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from choregos.api.handlers.reading import read_page
 from choregos.api.handlers.writing import read_delete_options
@@ -87,7 +87,7 @@ async def log(call: ApiRequest) -> Response:
     # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
     first = None if options.follow else await anext(lines, None)
     text = _text(call, lines, first, options)
-    return StreamingResponse(text, media_type="text/plain; charset=utf-8")
+    return call.streams.answer(call.flow, text, "text/plain; charset=utf-8")
 
 
 def _check_log(call: ApiRequest, instance: Instance, options: LogOptions) -> None:

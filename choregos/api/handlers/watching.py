@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from choregos.api.handlers.reading import read_page, wait_for_revision
 from choregos.api.requests import ApiRequest
@@ -34,7 +34,7 @@ async def watch(call: ApiRequest) -> Response:
     selection = select(call, options)
     await wait_for_revision(call, options.revision)
     lines = _Lines(call, options, selection, call.view)
-    return StreamingResponse(lines.chunks(), media_type=codec.JSON)
+    return call.streams.answer(call.flow, lines.chunks(), codec.JSON)
 
 
 class _Lines:

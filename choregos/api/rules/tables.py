@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from choregos.foundation.terminal import printable
@@ -41,13 +40,6 @@ def row(columns: tuple[Column, ...], document: Object, now_ms: int, include: str
 def _cell(value: Any) -> Any:
     """Cells are for terminals, which an agent's message must not steer."""
     return printable(value) if isinstance(value, str) else value
-
-
-def table(kind: Kind, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int, include: str) -> Object:
-    """A whole Table with its column definitions."""
-    columns = kind.columns
-    rows = [row(columns, document, now_ms, include) for document in documents]
-    return {**empty(metadata), "columnDefinitions": definitions(kind), "rows": rows}
 
 
 def empty(metadata: dict[str, Any]) -> Object:

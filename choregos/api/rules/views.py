@@ -41,29 +41,33 @@ class View:
         """The answer that carries one object."""
         if self.form == "Table":
             revision = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
-            return tables.table(self.kind, (self.object(document),), revision, now_ms, self.include)
+            return self.many((document,), revision, now_ms)
         if self.form == "PartialObjectMetadata":
             return tables.partial(shown(document))
         return self.object(document)
 
     def many(self, documents: Iterable[Object], metadata: dict[str, Any], now_ms: int) -> Object:
         """The answer that carries a list."""
+        listing, key = self.frame(metadata)
+        listing[key] = [self.element(document, now_ms) for document in documents]
+        return listing
+
+    def frame(self, metadata: dict[str, Any]) -> tuple[Object, str]:
+        """The answer that carries a list, without its elements, and the key they belong under."""
         if self.form == "Table":
-            return tables.table(self.kind, map(self.object, documents), metadata, now_ms, self.include)
+            return {**tables.empty(metadata), "columnDefinitions": tables.definitions(self.kind)}, "rows"
+        kind, api_version = f"{self.kind.kind}List", self.api_version
         if self.form == "PartialObjectMetadataList":
-            items = [tables.partial(shown(document)) for document in documents]
-            return {
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata,
-                "items": items,
-            }
-        return {
-            "kind": f"{self.kind.kind}List",
-            "apiVersion": self.api_version,
-            "metadata": metadata,
-            "items": [self.object(document) for document in documents],
-        }
+            kind, api_version = self.form, "meta.k8s.io/v1"
+        return {"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": []}, "items"
+
+    def element(self, document: Object, now_ms: int) -> Object:
+        """One element of a list."""
+        if self.form == "Table":
+            return tables.row(self.kind.columns, self.object(document), now_ms, self.include)
+        if self.form == "PartialObjectMetadataList":
+            return tables.partial(shown(document))
+        return self.object(document)
 
     def event(self, type: str, document: Object, revision: int, now_ms: int, *, first: bool) -> dict[str, Any]:
         """One watch event; the first Table of a watch has the column definitions, the others leave them out."""

@@ -1,0 +1,131 @@
+"""What one client may ask of the server, and that it does not keep the others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import GROUP, Client, World, node
+
+from choregos.api.context import ApiLimits
+from choregos.api.fairness import FairnessLimits
+from choregos.api.server import build_app
+
+NODES = f"{GROUP}/agentnodes"
+TWO_SEATS = FairnessLimits(seats=2, waiting_per_flow=5, wait_s=20)
+
+
+def certificate(name: str) -> Any:
+    return {"subject": ((("commonName", name),), (("organizationName", "system:masters"),))}
+
+
+@asynccontextmanager
+async def limited(world: World, **limits: Any) -> AsyncIterator[Client]:
+    """A client of a server with these limits."""
+    app = build_app(replace(world.context, limits=ApiLimits(**limits)))
+    yield Client(app, certificate("ada"))
+    await app.close()
+
+
+class SlowStore:
+    """Holds back the answers for what is newest in the store: every request waits for that."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting = 0
+        self._let: asyncio.Queue[None] = asyncio.Queue()
+        monkeypatch.setattr(world.context.resources, "catch_up", self._catch_up)
+
+    async def _catch_up(self) -> None:
+        self.waiting += 1
+        await self._let.get()
+
+    def let(self, number: int = 1) -> None:
+        for _ in range(number):
+            self._let.put_nowait(None)
+
+
+async def turn() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+async def test_a_flood_of_one_user_does_not_keep_another_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with limited(world, fairness=TWO_SEATS) as ada:
+        store = SlowStore(world, monkeypatch)
+        flood = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(7)]
+        await turn()
+        assert store.waiting == 2, "no more than there are seats"
+        refused = await ada.get(f"{NODES}/x")
+        assert (refused.code, refused.json["reason"], refused.header("retry-after")) == (429, "TooManyRequests", ["1"])
+        bob = asyncio.ensure_future(ada.as_(certificate("bob")).get(f"{NODES}/x"))
+        await turn()
+        store.let(2)
+        await turn()
+        assert sum(each.done() for each in flood) <= 2
+        store.let(2)
+        await turn()
+        assert bob.done()
+        assert (await bob).code == 404
+        store.let(10)
+        assert {reply.code for reply in await asyncio.gather(*flood)} == {404}
+
+
+async def test_a_client_that_goes_away_gives_its_seat_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with limited(world, fairness=TWO_SEATS) as ada:
+        store = SlowStore(world, monkeypatch)
+        waiting = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(6)]
+        await turn()
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        store.let(10)
+        assert (await ada.get(f"{NODES}/x")).code == 404
+
+
+async def test_so_many_watches_and_no_more(world: World) -> None:
+    async with limited(world, streams_max=2) as ada:
+        async with ada.stream(NODES, watch="true") as _, ada.stream(NODES, watch="true") as _:
+            refused = await ada.get(NODES, watch="true")
+            assert refused.code == 429
+            assert "2 streams open" in refused.json["message"]
+            async with ada.as_(certificate("bob")).stream(NODES, watch="true") as other:
+                assert other.code == 200
+        async with ada.stream(NODES, watch="true") as again:
+            assert again.code == 200
+
+
+async def test_a_list_that_is_too_long_has_to_be_asked_for_in_chunks(world: World) -> None:
+    for number in range(4):
+        assert (await world.client.post(NODES, node(f"n{number}", even=str(number % 2)))).code == 201
+    async with limited(world, list_items_max=3) as ada:
+        refused = await ada.get(NODES)
+        assert refused.code == 413
+        assert "more than 3 agentnodes" in refused.json["message"]
+        assert "limit=500" in refused.json["message"]
+        assert len((await ada.get(NODES, limit="3")).json["items"]) == 3
+        assert len((await ada.get(NODES, labelSelector="even=0")).json["items"]) == 2
+
+
+async def test_a_long_list_is_made_in_parts_and_is_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
+    for number in range(5):
+        await world.client.post(NODES, node(f"n{number}"))
+    turns: list[int] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    for accept in ("application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"):
+        turns.clear()
+        reply = (await world.client.get(NODES, accept=accept)).json
+        listed = reply.get("items") or [row["object"] for row in reply["rows"]]
+        assert [one["metadata"]["name"] for one in listed] == ["n0", "n1", "n2", "n3", "n4"]
+        assert len(turns) > 2, "others had a turn in between"
+    counting.cancel()
