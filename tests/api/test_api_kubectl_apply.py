@@ -185,6 +185,40 @@ async def test_files_of_many_documents_and_lists_are_applied(kubectl: Any, serve
     assert await kubectl("get", "ns", "team", "-o", "jsonpath={.metadata.labels.a}") == "b"
 
 
+CORE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, labels: {team: a}}
+data: {x: "1", y: "2"}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get, list]}]
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: robot}
+"""
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+async def test_core_kinds_are_applied_both_ways(kubectl: Any, server_side: bool) -> None:
+    mode = ["--server-side"] if server_side else []
+    await kubectl("apply", *mode, "-f", "-", stdin=CORE)
+    before = await kubectl("get", "cm,role,sa", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+    again = await kubectl("apply", *mode, "-f", "-", stdin=CORE)
+    assert again.count("serverside-applied" if server_side else "unchanged") == 3
+    assert await kubectl("get", "cm,role,sa", "-o", "jsonpath={.items[*].metadata.resourceVersion}") == before
+    assert await kubectl("diff", *mode, "-f", "-", stdin=CORE) == ""
+    # Client-side, kubectl makes strategic merge patches of kinds that it knows itself.
+    changed = CORE.replace('y: "2"', 'z: "3"').replace("[get, list]", "[get]").replace(", labels: {team: a}", "")
+    await kubectl("apply", *mode, "-f", "-", stdin=changed)
+    settings = json.loads(await kubectl("get", "cm", "settings", "-o", "json"))
+    assert (settings["data"], "labels" in settings["metadata"]) == ({"x": "1", "z": "3"}, False)
+    assert await kubectl("get", "role", "reader", "-o", "jsonpath={.rules[*].verbs}") == '["get"]'
+
+
 async def test_a_misspelt_field_is_refused_and_ignored_as_asked(kubectl: Any) -> None:
     wrong = manifest().replace("capabilities", "skills")
     refused = await kubectl.run("apply", "--server-side", "-f", "-", stdin=wrong)
