@@ -340,6 +340,7 @@ class Client:
             uid: with `delete`: a successor of the same name counts as gone.
 
         Raises:
+            NotFound: it does not exist, and `goal` is neither `create` nor `delete`.
             TimedOut: it is not so after `timeout_s` seconds; the message says how it is.
         """
         parsed = parse_goal(goal)
@@ -347,6 +348,8 @@ class Client:
         # Looked at once before the time counts, so that the message can always tell how it is.
         listing = await self.listing(kind, namespace=namespace, field_selector=fields)
         current = _only(listing.items[0], uid) if listing.items else None
+        if current is None and parsed.of_existing:
+            raise NotFound(f"{kind} {name} does not exist, so it cannot reach {parsed.words}")
         changes = self.watch(kind, namespace=namespace, field_selector=fields, after=listing)
         try:
             async with asyncio.timeout(timeout_s), contextlib.aclosing(changes):

@@ -21,11 +21,13 @@ class Goal:
         words: as it was asked for.
         met: whether an object is there; None stands for an object that does not exist.
         state: where the object is instead, for the message when the time is over.
+        of_existing: only an object that exists can get there, so there is no sense in waiting for one that does not.
     """
 
     words: str
     met: Callable[[Mapping[str, Any] | None], bool]
     state: Callable[[Mapping[str, Any] | None], str]
+    of_existing: bool = True
 
 
 def parse_goal(words: str) -> Goal:
@@ -36,9 +38,9 @@ def parse_goal(words: str) -> Goal:
     """
     kind, _, rest = words.partition("=")
     if words == "delete":
-        return Goal(words, lambda obj: obj is None, _existence)
+        return Goal(words, lambda obj: obj is None, _existence, of_existing=False)
     if words == "create":
-        return Goal(words, lambda obj: obj is not None, _existence)
+        return Goal(words, lambda obj: obj is not None, _existence, of_existing=False)
     if kind == "condition" and rest:
         name, _, value = rest.partition("=")
         return _condition(words, name, value or "True")

@@ -161,7 +161,7 @@ def _invalid(kind: Kind, obj: ReadOnlyObject, faults: Sequence[FieldError]) -> I
     if len(distinct) > _FIELD_ERRORS_MAX:
         more = FieldError("…", f"and {len(distinct) - _FIELD_ERRORS_MAX} more faults")
         distinct = (*distinct[:_FIELD_ERRORS_MAX], more)
-    return Invalid(f"{kind.kind} {_shown(name)} is invalid", distinct)
+    return Invalid(f"{kind.kind} {_shown(name)} is invalid" if name else f"{kind.kind} is invalid", distinct)
 
 
 def dotted(location: Sequence[int | str]) -> str:

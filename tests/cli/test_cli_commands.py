@@ -233,6 +233,8 @@ def test_wait(choregos: Choregos, server: SyncClient) -> None:
     assert late.code == ExitCode.TIMED_OUT
     assert "agentnode n1 did not reach condition=Ready within 0.05 s" in late.err
     assert choregos("wait", "agentnode", "n1", "--for", "nonsense").code == ExitCode.INVALID
+    missing = choregos("wait", "agentnode/gone", "--for=condition=Ready")
+    assert (missing.code, "agentnode gone does not exist" in missing.err) == (ExitCode.NOT_FOUND, True)
     assert choregos("wait", "agentnode", "gone", "--for", "delete").out.endswith("gone deleted\n")
     assert choregos("wait", "agentnode", "n1", "--for", "delete", "--timeout", "soon").code == ExitCode.USAGE
 
@@ -270,6 +272,12 @@ def test_a_call_that_fails_has_a_code_and_shows_the_agents_traceback(
 )
 def test_a_call_without_sense_is_wrong_usage(choregos: Choregos, server: SyncClient, words: list[str]) -> None:
     assert choregos("call", *words).code == ExitCode.USAGE
+
+
+def test_faults_of_a_call_name_no_object_that_there_is_not(choregos: Choregos, server: SyncClient) -> None:
+    result = choregos("call", "a-0", "no method")
+    assert (result.code, result.err.splitlines()[0]) == (ExitCode.INVALID, "Error: AgentCall.choregos.dev is invalid")
+    assert "spec.method" in result.err
 
 
 def test_events_oldest_first_and_about_one_object(choregos: Choregos, server: SyncClient) -> None:

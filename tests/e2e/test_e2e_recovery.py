@@ -96,6 +96,7 @@ async def test_agents_do_not_notice_that_the_control_plane_was_killed(fleet: Fle
     # It leads again: what is declared now is done.
     set_name = "fleet-witness"
     await fleet.client.scale("agentset", set_name, SIZE + 1)
+    await fleet.client.wait("agent", f"fleet-witness-{SIZE}", "create", timeout_s=60)
     await fleet.client.wait("agent", f"fleet-witness-{SIZE}", "condition=Ready", timeout_s=60)
     await fleet.client.scale("agentset", set_name, SIZE)
     await fleet.client.wait("agent", f"fleet-witness-{SIZE}", "delete", timeout_s=60)

@@ -168,7 +168,9 @@ def _message(error: ChoregosError, subject: Subject) -> str:
         case errors.Conflict():
             return f"Operation cannot be fulfilled on {quoted}: {error}"
         case errors.Invalid():
-            return f'{subject.qualified_kind} "{subject.name}" is invalid: {_faults(error)}'
+            # A call has no name, and an object may have been given none.
+            named = f'{subject.qualified_kind} "{subject.name}"' if subject.name else subject.qualified_kind
+            return f"{named} is invalid: {_faults(error)}"
     return str(error)
 
 
