@@ -39,7 +39,7 @@ class ResourceType:
     @property
     def qualified(self) -> str:
         """`agents.choregos.dev`: as `kubectl get -o name` prints it."""
-        return f"{self.singular}.{self.group}" if self.group else self.singular
+        return f"{self.kind.lower()}.{self.group}" if self.group else self.kind.lower()
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """The URL path of the collection, of one object, or of one subresource; an empty namespace means all."""

@@ -61,9 +61,25 @@ SERVED: Mapping[GroupVersion, tuple[Kind, ...]] = _served()
 """The kinds of each group and version, those that are only accepted there included."""
 
 
+def names_at(kind: Kind, group: str, version: str) -> tuple[str, str]:
+    """What a kind is called at one place, plural and singular: `v1agentclusters` where it is an alias.
+
+    kubectl looks a word up in the core group first, and `kubectl get agentclusters` shall mean the kind at its own
+    place; so only there it has that name.
+    """
+    prefix = "" if (group, version) == (kind.group, kind.version) else version
+    return f"{prefix}{kind.plural}", f"{prefix}{kind.singular}"
+
+
 def by_plural(group: str, version: str, plural: str) -> Kind | None:
-    """The kind served as `/apis/<group>/<version>/…/<plural>` (`/api/<version>` for the core group)."""
-    return next((kind for kind in SERVED.get((group, version), ()) if kind.plural == plural), None)
+    """The kind served as `/apis/<group>/<version>/…/<plural>` (`/api/<version>` for the core group).
+
+    An alias is found by its name there, and by the kind's own for those who make up paths themselves.
+    """
+    for kind in SERVED.get((group, version), ()):
+        if plural in (kind.plural, names_at(kind, group, version)[0]):
+            return kind
+    return None
 
 
 def by_kind(api_version: str, name: str) -> Kind | None:

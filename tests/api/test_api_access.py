@@ -171,8 +171,8 @@ async def test_a_rule_about_either_place_of_a_cluster_is_about_both(client: Any)
     for user, group in (("eve", ""), ("adam", "choregos.dev")):
         await role(client, f"reads-{user}", rule("list", "agentclusters", group))
         await bind(client, f"reads-{user}", user)
-        for base in (CORE, OURS):
-            assert (await client.as_(certificate(user)).get(f"{base}/namespaces/default/agentclusters")).code == 200
+        for base, name in ((CORE, "v1agentclusters"), (CORE, "agentclusters"), (OURS, "agentclusters")):
+            assert (await client.as_(certificate(user)).get(f"{base}/namespaces/default/{name}")).code == 200
 
 
 async def test_what_is_granted_inside_of_a_namespace_may_be_about_itself(client: Any) -> None:

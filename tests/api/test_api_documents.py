@@ -18,7 +18,11 @@ async def test_aggregated_discovery_lists_every_kind_where_it_is_served(client: 
             for version in group["versions"]:
                 for resource in version["resources"]:
                     found.add((group["metadata"].get("name", ""), version["version"], resource["resource"]))
-    expected = {(*place, kind.plural) for kind in registry.KINDS for place in registry.group_versions(kind)}
+    expected = {
+        (*place, registry.names_at(kind, *place)[0])
+        for kind in registry.KINDS
+        for place in registry.group_versions(kind)
+    }
     assert found == expected
 
 
@@ -33,8 +37,9 @@ async def test_legacy_discovery_says_the_same(client: Any) -> None:
     names = {resource["name"] for resource in resources}
     assert {"agentclusters", "agentclusters/status", "agentsets/scale", "agents/log", "agentcalls"} <= names
     core = {resource["name"]: resource for resource in (await client.get("/api/v1")).json["resources"]}
-    # A short name in two places would be ambiguous to kubectl.
-    assert "shortNames" not in core["agentclusters"]
+    # A word in two places would mean the one of the core group to kubectl.
+    assert "shortNames" not in core["v1agentclusters"]
+    assert "agentclusters" not in core
     assert core["namespaces"]["shortNames"] == ["ns"]
 
 

@@ -24,13 +24,16 @@ async def test_a_created_object_is_read_back_with_server_side_metadata(client: A
     assert read.json == created.json
 
 
-async def test_an_object_may_be_written_and_read_under_its_alias(client: Any, manifests: Any) -> None:
-    created = await client.post(CORE_CLUSTERS, {**manifests.cluster(), "apiVersion": "v1"})
+@pytest.mark.parametrize("core_clusters", [CORE_CLUSTERS, CORE_CLUSTERS.replace("agentclusters", "v1agentclusters")])
+async def test_an_object_may_be_written_and_read_under_its_alias(
+    client: Any, manifests: Any, core_clusters: str
+) -> None:
+    created = await client.post(core_clusters, {**manifests.cluster(), "apiVersion": "v1"})
     assert (created.code, created.json["apiVersion"]) == (201, "v1")
     assert (await client.get(f"{CLUSTERS}/support")).json["apiVersion"] == "choregos.dev/v1"
-    listed = (await client.get(CORE_CLUSTERS)).json
+    listed = (await client.get(core_clusters)).json
     assert [item["apiVersion"] for item in listed["items"]] == ["v1"]
-    replaced = await client.put(f"{CORE_CLUSTERS}/support", created.json)
+    replaced = await client.put(f"{core_clusters}/support", created.json)
     assert replaced.json == created.json
 
 

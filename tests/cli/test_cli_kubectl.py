@@ -101,3 +101,20 @@ def test_both_tell_every_fault_and_how_many_more_there_are(
     for lines in (ours, theirs):
         assert sum("unknown field" in line for line in lines) == 300
         assert len(lines) == 1002
+
+
+def test_the_word_means_our_group_and_manifests_of_the_core_group_are_served(
+    choregos: Callable[..., Any], kubectl: Kubectl, manifest: Callable[..., str]
+) -> None:
+    path = Path(manifest())
+    path.write_text(path.read_text().replace("choregos.dev/v1", "v1"))
+    assert kubectl("apply", "-f", str(path)) == "agentcluster/support created\n"
+    assert kubectl("apply", "-f", str(path)) == "agentcluster/support unchanged\n"
+    for word in ("agentclusters", "agentcluster", "AgentCluster", "ac"):
+        assert kubectl("get", word, "-o", "name") == "agentcluster.choregos.dev/support\n"
+        assert choregos("get", word, "-o", "name").out == "agentcluster.choregos.dev/support\n"
+    assert kubectl("get", "agentclusters/support", "-o", "jsonpath={.apiVersion}") == "choregos.dev/v1"
+    assert kubectl("get", "-f", str(path), "-o", "name") == "agentcluster/support\n"
+    assert choregos("apply", "-f", str(path)).out == "agentcluster/support unchanged\n"
+    assert kubectl("replace", "-f", str(path)) == "agentcluster/support replaced\n"
+    assert kubectl("delete", "--wait=false", "-f", str(path)).startswith('agentcluster "support" deleted')

@@ -6,6 +6,7 @@ The words are Kubernetes' own, for people search for them; behind them is the ru
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -13,6 +14,7 @@ from choregos.api.rules import paths
 from choregos.api.rules.options import is_watch
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal
+from choregos.resources.registry import by_plural
 from choregos.resources.selectors import parse_field_selector
 from choregos.security.rbac import Attributes, Rule, User
 
@@ -31,6 +33,9 @@ def attributes(method: str, path: str, query: Mapping[str, str]) -> tuple[Attrib
     target = paths.parse(path)
     if target is None:
         return Attributes(method.lower(), path), None
+    kind = by_plural(target.group, target.version, target.resource)
+    if kind is not None:
+        target = replace(target, resource=kind.plural)
     verb = "create" if method == WEBSOCKET else paths.verb(method, target, watch=is_watch(query))
     name = target.name
     if not name and verb in _COLLECTIVE:

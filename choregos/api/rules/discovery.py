@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from choregos.resources.kind import Kind
-from choregos.resources.registry import SERVED, GroupVersion
+from choregos.resources.registry import SERVED, GroupVersion, names_at
 
 Document = dict[str, Any]
 
@@ -33,11 +33,12 @@ def aggregated(*, core: bool) -> Document:
 
 
 def _aggregated_resource(kind: Kind, group: str, version: str) -> Document:
+    plural, singular = names_at(kind, group, version)
     resource: Document = {
-        "resource": kind.plural,
+        "resource": plural,
         "responseKind": {"group": group, "version": version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
-        "singularResource": kind.singular,
+        "singularResource": singular,
         "verbs": sorted(kind.verbs),
     }
     resource |= _words(kind, group, version)
@@ -105,16 +106,17 @@ def api_resources(group: str, version: str) -> Document:
     """`APIResourceList`: the legacy document of one group and version."""
     resources: list[Document] = []
     for kind in SERVED[group, version]:
+        plural, singular = names_at(kind, group, version)
         entry: Document = {
-            "name": kind.plural,
-            "singularName": kind.singular,
+            "name": plural,
+            "singularName": singular,
             "namespaced": kind.namespaced,
             "kind": kind.kind,
             "verbs": sorted(kind.verbs),
         }
         resources.append(entry | _words(kind, group, version))
         for name, (of_group, of_version, of_kind), verbs in _subresources(kind, group, version):
-            entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
+            entry = {"name": f"{plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
             entry |= {"group": of_group, "version": of_version, "kind": of_kind, "verbs": list(verbs)}
             resources.append(entry)
     group_version = f"{group}/{version}" if group else version

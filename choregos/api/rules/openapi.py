@@ -15,7 +15,7 @@ import msgspec
 from choregos.api.rules.codec import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, YAML
 from choregos.api.rules.discovery import group_versions
 from choregos.resources.kind import Kind
-from choregos.resources.registry import SERVED
+from choregos.resources.registry import SERVED, names_at
 from choregos.resources.schema import openapi_schema
 
 Document = dict[str, Any]
@@ -77,7 +77,8 @@ def _paths(kind: Kind, group: str, version: str, schema: str) -> Document:
     base = f"/{group_path(group, version)}"
     if kind.namespaced:
         base += "/namespaces/{namespace}"
-    collection, single = f"{base}/{kind.plural}", f"{base}/{kind.plural}/{{name}}"
+    collection = f"{base}/{names_at(kind, group, version)[0]}"
+    single = f"{collection}/{{name}}"
     operations = {
         collection: (("get", "list"), ("post", "create"), ("delete", "deletecollection")),
         single: (("get", "get"), ("put", "update"), ("patch", "patch"), ("delete", "delete")),
