@@ -17,6 +17,7 @@ import msgspec
 from choregos.foundation.errors import CallError, Overloaded
 from choregos.foundation.tasks import Tasks, logged
 from choregos.messaging.invocation import Callee, Invoker
+from choregos.messaging.tracebacks import message_of
 from choregos.messaging.transport import CallTransport, Closer
 from choregos.wire.calls import MOVED, Cancel, Failure, Inbound, Request, Result
 
@@ -115,4 +116,4 @@ class CallServer:
 
 
 def _failure(error: CallError, in_flight: int) -> Failure:
-    return Failure(error.code, str(error), error.remote_type, error.remote_traceback, in_flight)
+    return Failure(error.code, message_of(error), error.remote_type, error.remote_traceback, in_flight)

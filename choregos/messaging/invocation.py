@@ -17,7 +17,7 @@ from typing import Protocol
 
 from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, HandlerFailed, Overloaded
 from choregos.messaging.deadlines import Deadlines
-from choregos.messaging.tracebacks import format_traceback
+from choregos.messaging.tracebacks import Raised
 from choregos.messaging.values import check_size
 
 IN_FLIGHT_MAX = 1000
@@ -50,6 +50,13 @@ class Callee(Protocol):
         Raises (at once, not when awaited):
             MethodNotFound: with the methods there are.
             InvalidArguments: naming the argument.
+        """
+        ...
+
+    def explain(self, error: BaseException) -> Raised:
+        """What to tell of an exception of its method; `choregos.messaging.tracebacks.explain`, where its code may run.
+
+        Raises nothing.
         """
         ...
 
@@ -108,7 +115,7 @@ class Invoker:
         """
         if callee.in_flight >= self.in_flight_max:
             raise Overloaded(f"{callee.label} serves {self.in_flight_max} calls already", agent=callee.label)
-        method_run = callee.invoke(method, capability, arguments)
+        method_run = _begin_method(callee, method, capability, arguments)
         task = asyncio.current_task()
         assert task is not None
         call = Call(task)
@@ -122,16 +129,16 @@ class Invoker:
             if task.cancelling() > call.cancelling_before:
                 raise
             raise CallCancelled(f"{callee.label} gave up the call", agent=callee.label) from error
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:
             raise
         except BaseException as error:
-            # Whatever it is: `sys.exit()` in a method, or the panic of an extension module, which is no Exception,
-            # must end this call and not the process of its neighbours.
+            # Whatever it is: `sys.exit()` in a method, KeyboardInterrupt, or the panic of an extension module, none of
+            # them an Exception, must end this call and not the process of its neighbours.
             call.settle()
             if self.deadlines.now() >= deadline.at:
                 # A call that the method made inherited the deadline and noticed it first.
                 raise _over(callee.label, timeout_s) from error
-            raise _failure(callee.label, error) from error
+            raise _failure(callee, error) from error
         finally:
             self._end(callee, call)
             _deadline.reset(token)
@@ -174,12 +181,16 @@ def _expire(call: Call, label: str, timeout_s: float) -> None:
     call.interrupt(_over(label, timeout_s))
 
 
-def _failure(label: str, error: BaseException) -> HandlerFailed:
-    type_ = type(error).__name__
-    message = str(error)
-    return HandlerFailed(
-        f"{type_}: {message}" if message else type_,
-        agent=label,
-        remote_type=type_,
-        remote_traceback=format_traceback(error),
-    )
+def _begin_method(callee: Callee, method: str, capability: str, arguments: bytes) -> Awaitable[bytes]:
+    """`callee.invoke`; types of the author's that raise what they like while they are decoded fail the call too."""
+    try:
+        return callee.invoke(method, capability, arguments)
+    except CallError:
+        raise
+    except BaseException as error:
+        raise _failure(callee, error) from error
+
+
+def _failure(callee: Callee, error: BaseException) -> HandlerFailed:
+    raised = callee.explain(error)
+    return HandlerFailed(raised.summary, agent=callee.label, remote_type=raised.type, remote_traceback=raised.traceback)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
+from choregos.messaging.tracebacks import Raised, explain
 from choregos.sdk.agent import Agent
 from choregos.sdk.context import AgentContext
 from choregos.sdk.methods import Methods, methods_of
@@ -45,6 +46,10 @@ class BoundAgent:
         """See `Callee.invoke`."""
         chosen = self._methods.find(method, capability)
         return chosen.run(self.agent, chosen.arguments(arguments))
+
+    def explain(self, error: BaseException) -> Raised:
+        """See `Callee.explain`."""
+        return explain(error)
 
     @property
     def has_on_start(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from choregos.messaging.tracebacks import type_name
 from choregos.sdk.context import AgentContext
 
 logger = logging.getLogger("choregos.agents")
@@ -37,7 +38,14 @@ class AgentLog(logging.LoggerAdapter[logging.Logger]):
         # One more, so that the record names the author's line and not this one.
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         if fields:
-            shown = " ".join(f"{name}={value!r}" for name, value in fields.items())
+            shown = " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
             # With arguments the message is a format, in which the fields' percent signs must stay what they are.
             msg = f"{msg} {shown.replace('%', '%%') if args else shown}"
         self.logger.log(level, msg, *args, **kwargs)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # a line of log is no reason to fail
+        return f"<{type(value).__name__} whose repr raises {type_name(error)}>"

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from choregos.foundation.errors import InvalidArguments, MethodNotFound
+from choregos.messaging.tracebacks import message_of, summary_of
 from choregos.messaging.values import decode, encode, is_pydantic_model
 from choregos.sdk.capability import MARK
 
@@ -76,7 +77,7 @@ class Method:
         """
         try:
             given = self._decode(encoded)
-        except msgspec.MsgspecError:
+        except Exception:  # msgspec's own, or whatever a type of the author's raises while it is made
             given = self._as_json(encoded)
         decoded = msgspec.structs.asdict(given)
         if self._has_defaults:
@@ -87,7 +88,9 @@ class Method:
         try:
             return msgspec.convert(decode(encoded), self._struct, str_keys=True, dec_hook=_decode_foreign)
         except msgspec.MsgspecError as error:
-            raise InvalidArguments(f"{_told(str(error))}; it is {self.signature}") from error
+            raise InvalidArguments(f"{_told(message_of(error))}; it is {self.signature}") from error
+        except Exception as error:
+            raise InvalidArguments(f"{summary_of(error)}; it is {self.signature}") from error
 
     async def run(self, agent: Any, arguments: Mapping[str, Any]) -> bytes:
         """Runs the method and encodes what it returns; raises what it raises.
@@ -102,7 +105,7 @@ class Method:
         try:
             return encode(result)
         except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
-            raise TypeError(f"the result of {self.name} cannot be sent: {error}") from error
+            raise TypeError(f"the result of {self.name} cannot be sent: {message_of(error)}") from error
 
     def _decoder(self, owner: type, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> Any:
         """The Struct of the arguments, and what decodes one."""

@@ -23,6 +23,7 @@ from choregos.messaging.backends.memory import MemoryBus, MemoryCallTransport
 from choregos.messaging.calls import CallServer
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.invocation import Invoker, inherited_deadline
+from choregos.messaging.tracebacks import Raised, explain
 from choregos.messaging.values import decode, encode
 from choregos.wire.calls import MOVED, Cancel, Failure, Outbound, Request, Result
 
@@ -47,7 +48,12 @@ class Fake:
     def invoke(self, method: str, capability: str, arguments: bytes) -> Awaitable[bytes]:
         if method == "refused":
             raise InvalidArguments("argument x: no")
+        if method == "unreadable":
+            raise KeyError("raised by a type of its arguments")
         return self._run()
+
+    def explain(self, error: BaseException) -> Raised:
+        return explain(error)
 
     async def _run(self) -> bytes:
         self.began.set()
@@ -133,12 +139,21 @@ async def test_what_a_method_raises_arrives_with_type_and_traceback() -> None:
     assert "invocation.py" not in answer.traceback
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), type("Panic", (BaseException,), {})("in an extension")])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt("k"), type("Panic", (BaseException,), {})("in an extension")]
+)
 async def test_what_is_no_exception_ends_the_call_and_not_the_process(error: BaseException) -> None:
     async with serving(raising(error)) as setting:
         answer = await setting.send(request())
     assert isinstance(answer, Failure)
     assert (answer.code, answer.type) == ("HandlerFailed", type(error).__name__)
+
+
+async def test_arguments_whose_types_raise_what_they_like_are_answered_too() -> None:
+    async with serving(seven) as setting:
+        answer = await setting.send(request("unreadable"))
+    assert isinstance(answer, Failure)
+    assert (answer.code, answer.type) == ("HandlerFailed", "KeyError")
 
 
 async def test_errors_of_the_methods_own_calls_are_failures_of_the_method() -> None:

@@ -14,6 +14,7 @@ import faulthandler
 import logging
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from choregos.foundation.bus_address import BusAddress
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import ChoregosError, Temporary
 from choregos.foundation.settings import add_to_environment
+from choregos.foundation.tasks import Tasks
 from choregos.foundation.tether import die_with_parent
 from choregos.mesh.caller import Caller, LocalAgents
 from choregos.mesh.routes import Target
@@ -60,6 +62,8 @@ from choregos.wire.worker import (
     Stop,
     ToWorker,
 )
+
+log = logging.getLogger(__name__)
 
 STATS_PERIOD_S = 1.0
 FIRST_MEASURE_S = 1.0
@@ -226,17 +230,33 @@ class WorkerMain:
         self._loop.call_soon_threadsafe(self._residents.blocked, resident, seconds, stack)
 
 
+def _run_to_the_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Goes on whatever agents' callbacks do to the loop: stop it, or raise what asyncio lets through."""
+    task.add_done_callback(lambda _: loop.stop())
+    while not task.done():
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            log.exception("a callback of an agent would have ended the worker")
+    task.result()
+
+
 def main(link: int, marks: int, parent_pid: int) -> int:
     """Runs the worker to its end; returns the process's exit status."""
     die_with_parent(parent_pid)
     faulthandler.register(STACK_SIGNAL, file=marks, all_threads=False)
     faulthandler.enable()
 
-    async def run() -> None:
-        await WorkerMain(marks).run(link)
+    # A KeyboardInterrupt is an agent's own doing then: nobody types at a worker.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tasks = Tasks(on_failure=lambda name, error: None)  # its end is looked at below
+
+    async def begin() -> asyncio.Task[None]:
+        return tasks.start(WorkerMain(marks).run(link), "worker")
 
     try:
-        uvloop.run(run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            _run_to_the_end(runner.get_loop(), runner.run(begin()))
     except ChoregosError as error:
         print(error, file=sys.__stderr__)
         return 1

@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from choregos.messaging.tracebacks import summary_of
+
 Value = TypeVar("Value")
 
 
@@ -39,7 +41,7 @@ class ThreadRun(Generic[Value]):
             value = self._function()
         except BaseException as error:
             # A future refuses StopIteration, and SystemExit would end the event loop.
-            known = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            known = error if isinstance(error, Exception) else RuntimeError(summary_of(error))
             self._loop.call_soon_threadsafe(self.result.set_exception, known)
         else:
             self._loop.call_soon_threadsafe(self.result.set_result, value)

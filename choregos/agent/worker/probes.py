@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from choregos.agent.worker.stepping import is_over
 from choregos.foundation.tasks import Tasks
+from choregos.messaging.tracebacks import summary_of
 from choregos.wire.worker import Probe
 
 _LATE_FACTOR = 2.0
@@ -70,8 +72,10 @@ class ProbeTimer:
         except TimeoutError:
             late = self._loop.time() - started > self._probe.timeout_s * _LATE_FACTOR
             failure = f"{self._probe.method}() took longer than {self._probe.timeout_s:g} s"
-        except Exception as error:
-            failure = f"{self._probe.method}() raised {type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS_MAX]
+        except BaseException as error:
+            if is_over(error):
+                raise
+            failure = f"{self._probe.method}() raised {summary_of(error)}"[:_MESSAGE_CHARACTERS_MAX]
         if not late:
             self._judge(failure)
         if self._timer is not None:

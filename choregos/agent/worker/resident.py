@@ -14,7 +14,8 @@ from typing import Any
 from choregos.agent.runtimes.python import PythonCode
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
-from choregos.agent.worker.stepping import Floor, Stepped
+from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, Stepped
+from choregos.messaging.tracebacks import Raised, explain
 from choregos.sdk.binding import BoundAgent
 from choregos.wire.worker import Template
 
@@ -81,7 +82,22 @@ class Resident:
     def invoke(self, method: str, capability: str, arguments: bytes) -> Awaitable[bytes]:
         """See `Callee.invoke`."""
         assert self.bound is not None
-        return self.run(self.bound.invoke(method, capability, arguments))
+        # Types of the author's are made of the arguments, so this is the agent's code already.
+        outer = self._floor.enter(self)
+        try:
+            return self.run(self.bound.invoke(method, capability, arguments))
+        except AgentBlocked as blocked:
+            raise AgentInterrupted(str(blocked)) from blocked
+        finally:
+            self._floor.leave(outer)
+
+    def explain(self, error: BaseException) -> Raised:
+        """See `Callee.explain`."""
+        outer = self._floor.enter(self)
+        try:
+            return explain(error)
+        finally:
+            self._floor.leave(outer)
 
     def run(self, coroutine: Any) -> Stepped:
         """The agent's coroutine, on the floor."""

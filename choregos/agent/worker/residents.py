@@ -19,7 +19,7 @@ from choregos.agent.runtimes.python import CannotLoad, NotProvided, PythonCode, 
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.resident import Lodgings, Resident, State
-from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor
+from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, is_over
 from choregos.foundation.tasks import Tasks
 from choregos.messaging.invocation import Invoker
 from choregos.messaging.tracebacks import format_traceback
@@ -187,7 +187,7 @@ class Residents:
             resident.bound = bind(code.agent_class, context)
         except AgentBlocked:
             return False  # the watchdog's own report follows
-        except Exception as error:
+        except BaseException as error:
             self._start_failed(resident, "StartFailed", format_traceback(error))
             return False
         finally:
@@ -203,11 +203,13 @@ class Residents:
                 await resident.run(resident.bound.start())
         except AgentInterrupted:
             pass  # the watchdog's own report follows
-        except Exception as error:
+        except BaseException as error:
+            if is_over(error):
+                raise
             if timeout.expired():
                 self._start_failed(resident, "StartTimeout", f"on_start took longer than {timeout_s:g} s")
             else:
-                self._start_failed(resident, "StartFailed", format_traceback(error))
+                self._start_failed(resident, "StartFailed", resident.explain(error).traceback)
         else:
             if resident.state is State.STARTING:
                 self._started(resident)
@@ -340,7 +342,9 @@ class Residents:
     async def _run_on_stop(self, resident: Resident, bound: BoundAgent) -> None:
         try:
             await resident.run(bound.stop())
-        except Exception:
+        except BaseException as error:
+            if is_over(error):
+                raise
             log.exception("on_stop failed", extra={"agent_uid": resident.uid})
 
     def _remove(self, resident: Resident) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from choregos.agent.marks import MarksWriter
+from choregos.messaging.tracebacks import summary_of
 
 _OURS = str(Path(__file__).resolve().parents[2])
 
@@ -54,6 +55,16 @@ class AgentBlocked(BaseException):
 
 class AgentInterrupted(Exception):
     """What whoever waits for the agent gets in the place of `AgentBlocked`."""
+
+
+def is_over(error: BaseException) -> bool:
+    """Whether the task that caught this is being ended from outside, so that it must not go on.
+
+    An agent may raise CancelledError too; that is a failure like any other.
+    """
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return cancelled or isinstance(error, GeneratorExit)
 
 
 class Floor:
@@ -97,7 +108,7 @@ class Floor:
         resident = self.resident
         if resident is None or _is_ours(coroutine):
             return asyncio.Task(coroutine, loop=loop, **options)
-        task: asyncio.Task[Any] = asyncio.Task(Stepped(coroutine, self, resident), loop=loop, **options)
+        task: asyncio.Task[Any] = asyncio.Task(_SteppedTask(coroutine, self, resident), loop=loop, **options)
         resident.adopt(task)
         return task
 
@@ -130,6 +141,8 @@ class Stepped(Coroutine[Any, Any, Any]):
             if blocked.resident is not self._resident:
                 raise  # through the code of its neighbours it just passes
             raise AgentInterrupted(str(blocked)) from blocked
+        except GeneratorExit as own:
+            raise self._own_exit() from own
         finally:
             floor.leave(outer)
 
@@ -142,11 +155,39 @@ class Stepped(Coroutine[Any, Any, Any]):
             if blocked.resident is not self._resident:
                 raise  # through the code of its neighbours it just passes
             raise AgentInterrupted(str(blocked)) from blocked
+        except GeneratorExit as own:
+            raise self._own_exit() from own
         finally:
             floor.leave(outer)
 
     def close(self) -> None:
         self._coroutine.close()
+
+    def _own_exit(self) -> RuntimeError:
+        """For a GeneratorExit: who ends a coroutine calls `close`, so the agent raised it, and it must not look like
+        that end; PEP 479 does so with StopIteration."""
+        return RuntimeError(f"{self._resident.label} raised GeneratorExit")
+
+
+class _SteppedTask(Stepped):
+    """Of a task that an agent has started. What would end the event loop, and all neighbours with it, ends the task."""
+
+    __slots__ = ()
+
+    def send(self, value: Any) -> Any:
+        try:
+            return super().send(value)
+        except (KeyboardInterrupt, SystemExit) as error:
+            raise self._failure(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return super().throw(*error)
+        except (KeyboardInterrupt, SystemExit) as raised:
+            raise self._failure(raised) from raised
+
+    def _failure(self, error: BaseException) -> RuntimeError:
+        return RuntimeError(f"a task of {self._resident.label} raised {summary_of(error)}")
 
 
 def _is_ours(coroutine: Any) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from choregos.agent.worker.stepping import Floor
 from choregos.foundation.clock import Clock
+from choregos.messaging.tracebacks import sendable, summary_of
 from choregos.wire.worker import LogLine, Logs
 
 WAITING_MAX = 5_000
@@ -49,7 +50,8 @@ class Voice(logging.Handler):
         try:
             text = self.format(record)
         except Exception as error:
-            text = f"{record.msg!r} (cannot be formatted: {error})"
+            where = f"{record.filename}:{record.lineno}"
+            text = f"(what was logged at {where} cannot be formatted: {summary_of(error)})"
         uid = getattr(record, "agent_uid", None)
         self.say(uid if isinstance(uid, str) else self.speaker(), record.levelname, text)
 
@@ -61,7 +63,7 @@ class Voice(logging.Handler):
     def say(self, uid: str, level: str, text: str) -> None:
         if len(self._lines) == WAITING_MAX:
             self._dropped += 1
-        self._lines.append(LogLine(uid, self._clock.wall_ms(), level, text[:_TEXT_CHARACTERS_MAX]))
+        self._lines.append(LogLine(uid, self._clock.wall_ms(), level, sendable(text[:_TEXT_CHARACTERS_MAX])))
         if not self._sending:
             self._sending = True
             self._loop.call_soon_threadsafe(self._send_later)
