@@ -84,9 +84,10 @@ class Kind:
         plane: `declarative` (RESOURCES stream), `event` (the event stream, expires), `instance` (the directory);
             or not stored: `virtual` (create only, answered at once), `pod` (made from the directory), `node` (from
             AgentNodes), `pod metrics` and `node metrics` (measured when asked).
-        rules: what no single field can tell: given the object as it came (its fields may be of any type), every fault.
+        rules: what neither a single field nor a rule in CEL can tell (see `rules`): given the object as it came (its
+            fields may be of any type), every fault.
         advice: given the validated object, warnings for the person who applied it.
-        immutable: dotted paths that no update may change.
+        immutable: dotted paths that no update may change, of what is no plain value; for those see `unchangeable`.
         instead: for who tries what is not among the verbs: what to do instead.
         changes: given the stored and the validated object of an update, every fault of the change.
         subresources: served by handlers of their own.

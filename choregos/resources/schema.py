@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from choregos.resources.kind import Kind
+from choregos.resources.rules.rule import VALIDATIONS
 
 Schema = dict[str, Any]
 
@@ -67,8 +68,7 @@ def openapi_schema(kind: Kind, group: str, version: str) -> Schema:
 def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if "$ref" in node:
         target = _structural(definitions[node["$ref"].rpartition("/")[2]], definitions)
-        # The field's own description is nearer to the reader than that of the type.
-        return target | _own(node)
+        return _with_own(target, node)
     component = _COMPONENT_OF_FORMAT.get(node.get("format", ""))
     if component is not None:
         own = {key: value for key, value in _own(node).items() if key != "format"}
@@ -77,7 +77,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         branches = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
         if len(branches) != 1:
             raise TypeError(f"a union of {len(branches)} types has no structural schema: {node}")
-        return _structural(branches[0], definitions) | _own(node)
+        return _with_own(_structural(branches[0], definitions), node)
     schema = _own(node)
     if "const" in node:
         schema["enum"] = [node["const"]]
@@ -91,6 +91,12 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if "type" not in schema and "enum" not in schema:
         schema[_PRESERVE] = True  # any JSON value
     return schema
+
+
+def _with_own(target: Schema, node: Schema) -> Schema:
+    """The schema of a type with what a field of it says: of descriptions the field's, which is nearer to the reader."""
+    rules = [*target.get(VALIDATIONS, ()), *node.get(VALIDATIONS, ())]
+    return target | _own(node) | ({VALIDATIONS: rules} if rules else {})
 
 
 def _own(node: Schema) -> Schema:

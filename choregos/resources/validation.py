@@ -1,7 +1,8 @@
 """Is this object right? All faults at once, each with its path; and the object in its normal form.
 
-Owns the way from input to `Validated`: types and defaults by the kind's model, cross-field faults by its rules, then
-what holds for every kind (names, scope, immutable fields). Invariant: a validated object validates to itself.
+Owns the way from input to `Validated`: types and defaults by the kind's model, cross-field faults by its rules (in CEL,
+else in Python), then what holds for every kind (names, scope, immutable fields). Invariant: a validated object
+validates to itself.
 
 It does not decide what to do about unknown fields: they are reported and left out, and the API server is strict,
 warns or says nothing, as the client asked.
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from choregos.foundation.errors import FieldError, Invalid
 from choregos.resources.kind import Kind, Object, ReadOnlyObject, value_at
+from choregos.resources.rules.evaluation import Location, broken_rules
 from choregos.resources.schema import Node, element_name, structure
 
 _NOT_OURS = "managedFields"
@@ -60,7 +62,11 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
     candidate = {**obj, "apiVersion": kind.api_version, "kind": kind.kind}
     faults = [*_type_faults(kind, obj), *_metadata_faults(kind, obj), *_repetitions(structure(kind), obj, ())]
     dump, unknown, model_faults = _through_model(kind, candidate)
-    faults.extend(model_faults)
+    faults.extend(map(_fault, model_faults))
+    faulty = {_without_branch(entry) for entry in model_faults}
+    judged = candidate if dump is None else dump
+    for broken in broken_rules(kind, judged, previous=None if dump is None else previous, faulty=faulty):
+        faults.append(FieldError(dotted(broken.location), broken.message, broken.reason))
     if kind.rules is not None:
         faults.extend(kind.rules(candidate))
     if previous is not None and dump is not None:
@@ -74,15 +80,15 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
     return Validated(dump, warnings, tuple(unknown))
 
 
-def _through_model(kind: Kind, candidate: Object) -> tuple[Object | None, list[str], list[FieldError]]:
-    """(normal form or None, unknown fields, faults)."""
+def _through_model(kind: Kind, candidate: Object) -> tuple[Object | None, list[str], list[Any]]:
+    """(normal form or None, unknown fields, pydantic's errors)."""
     try:
         return _dump(kind, candidate), [], []
     except ValidationError as error:
         first = error
     details = first.errors(include_url=False, include_context=True)
     unknown = [entry["loc"] for entry in details if entry["type"] == "extra_forbidden"]
-    faults = [_fault(entry) for entry in details if entry["type"] != "extra_forbidden"]
+    faults = [entry for entry in details if entry["type"] != "extra_forbidden"]
     paths = [dotted(location) for location in unknown]
     if faults:
         return None, paths, faults
@@ -208,7 +214,7 @@ def _fault(entry: Any) -> FieldError:
     return FieldError(path, f"should be {message}, found {_shown(found)}".replace("should be match", "should match"))
 
 
-def _without_branch(entry: Any) -> tuple[int | str, ...]:
+def _without_branch(entry: Any) -> Location:
     """The location without the marks that pydantic adds for the branches of a union of numbers."""
     return tuple(key for key in entry["loc"] if key not in {"int", "float", "constrained-int", "constrained-float"})
 

@@ -299,6 +299,7 @@ OPENAPI_WORDS = {
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
+    "x-kubernetes-validations",
 }
 
 

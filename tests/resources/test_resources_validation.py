@@ -172,7 +172,7 @@ def test_every_fault_is_told_at_once_with_its_path() -> None:
         "spec.agents[0].capabilities[0]",
         "spec.agents[0].capabilities[2]",
         "spec.agents[0].env.A",
-        "spec.agents[0].labels[choregos.dev/set]",
+        "spec.agents[0].labels",
         "spec.agents[0].replicas",
         "spec.agents[0].resources.cpu",
         "spec.agents[0].resources.gpu",
@@ -201,6 +201,9 @@ def test_every_fault_is_told_at_once_with_its_path() -> None:
         ("spec.agents[0].env.A", "expected text; quote it, found 5"),
         ("spec.agents[0].replicas", "should be greater than or equal to 0, found -1"),
         ("spec.agents[0].resources.memory", "'64m' is a fraction of a byte; m is a thousandth, M and Mi are millions"),
+        ("spec.agents[0].labels", "labels that begin with choregos.dev/ are reserved, found choregos.dev/set"),
+        ("spec.agents[1].placement.tolerations[0].operator", "must be Exists when there is no key"),
+        ("spec.agents[1].strategy.maxUnavailable", "may not be 0 while maxSurge is 0"),
         ("spec.agents[1].runtime.process", "unknown field"),
         ("spec.agents[1].runtime.python", "is required"),
         ("spec.agents[1].isolation", "expected 'shared' or 'dedicated', found 'alone'"),
@@ -260,7 +263,10 @@ def test_a_name_must_leave_room_for_the_agents_number() -> None:
 def test_scaling_limits_must_be_in_order() -> None:
     scaling = {"min_replicas": 3, "max_replicas": 2, "scale_up_threshold": "50%", "scale_down_threshold": "50%"}
     found = spec_faults(agents=[], auto_scaling=scaling)
-    assert set(found) == {"spec.auto_scaling.min_replicas", "spec.auto_scaling.scale_down_threshold"}
+    assert found == {
+        "spec.auto_scaling.min_replicas": "3 is more than max_replicas, 2",
+        "spec.auto_scaling.scale_down_threshold": "50% is not below scale_up_threshold, 50%",
+    }
 
 
 @pytest.mark.parametrize(

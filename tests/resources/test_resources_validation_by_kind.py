@@ -31,7 +31,7 @@ def test_a_set_cannot_move_to_another_region_or_cluster() -> None:
     found = faults(AGENTSET, agent_set(region="eu"), previous=stored)
     assert found == {
         "spec.region": "cannot be changed from 'us' to 'eu'",
-        "spec.cluster": "cannot be changed from 'a' to null",
+        "spec.cluster": "cannot be changed from 'a' to nothing",
     }
     assert validate(AGENTSET, agent_set(region="us", cluster="a", replicas=7), previous=stored)
 

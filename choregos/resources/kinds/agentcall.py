@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pydantic import ConfigDict, Field
 
-from pydantic import Field
-
-from choregos.foundation.errors import FieldError
-from choregos.resources import selectors
-from choregos.resources.kind import Kind, ReadOnlyObject
-from choregos.resources.kinds.parts import FreeForm, ObjectMeta, Part, Resource, Seconds, Word
-from choregos.resources.kinds.template_rules import mapping
+from choregos.resources.kind import Kind
+from choregos.resources.kinds.parts import FreeForm, ObjectMeta, Part, Resource, Seconds, Selector, Word
 from choregos.resources.meta import GROUP
+from choregos.resources.rules.rule import FORBIDDEN, REQUIRED, Rule, ruled
 
 
 class AgentCallSpec(Part):
     """Whom to call and with what. Names `agent` or `capability`."""
 
-    agent: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            Rule(
+                "has(self.agent) || has(self.capability)",
+                "names nobody to call; needs agent or capability",
+                reason=REQUIRED,
+            ),
+            Rule(
+                "!has(self.agent) || has(self.method)",
+                "is needed to call an agent by name",
+                at=".method",
+                reason=REQUIRED,
+            ),
+            *(
+                Rule(
+                    f"!has(self.agent) || !has(self.{field})",
+                    "may not be used together with spec.agent",
+                    at=f".{field}",
+                    reason=FORBIDDEN,
+                )
+                for field in ("capability", "selector")
+            ),
+        )
+    )
+
+    agent: str | None = Field(default=None, min_length=1)
     """Name of the agent, in the namespace of this object."""
     capability: Word | None = None
     """Capability of the agent; the best of those that have it is called."""
-    selector: str | None = None
+    selector: Selector | None = None
     """Label selector that narrows the agents that have the capability: `tier=gold,region in (us,eu)`."""
     method: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Method to run. May be left out with `capability` if one method serves it."""
@@ -69,24 +90,6 @@ class AgentCall(Resource):
     """How the call ended. Written by choregos."""
 
 
-def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
-    spec = mapping(obj.get("spec"))
-    agent, capability, selector = spec.get("agent"), spec.get("capability"), spec.get("selector")
-    if not agent and not capability:
-        yield FieldError("spec", "names nobody to call; needs agent or capability", "FieldValueRequired")
-    if agent and capability:
-        yield FieldError("spec.capability", "may not be used together with spec.agent", "FieldValueForbidden")
-    if agent and not spec.get("method"):
-        yield FieldError("spec.method", "is needed to call an agent by name", "FieldValueRequired")
-    if selector and agent:
-        yield FieldError("spec.selector", "may not be used together with spec.agent", "FieldValueForbidden")
-    if isinstance(selector, str):
-        try:
-            selectors.parse_label_selector(selector)
-        except ValueError as error:
-            yield FieldError("spec.selector", str(error))
-
-
 AGENTCALL = Kind(
     group=GROUP,
     version="v1",
@@ -98,5 +101,4 @@ AGENTCALL = Kind(
     verbs=frozenset({"create"}),
     has_status=False,
     plane="virtual",
-    rules=rules,
 )

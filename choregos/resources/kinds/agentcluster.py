@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from choregos.resources.columns import AGE, NAME, condition_message, condition_reason
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
@@ -20,6 +20,7 @@ from choregos.resources.kinds.parts import (
     AsWritten,
     Conditions,
     Count,
+    Labels,
     Part,
     Percent,
     Replicas,
@@ -31,6 +32,7 @@ from choregos.resources.kinds.parts import (
 )
 from choregos.resources.kinds.template import Deadline, HistoryLimit, Resources, Strategy, Template
 from choregos.resources.meta import GROUP
+from choregos.resources.rules.rule import FORBIDDEN, REQUIRED, Rule, ruled
 
 
 class Level(Part):
@@ -57,6 +59,21 @@ class Orchestrator(Part):
 class ClusterTemplate(Template):
     """One kind of agent and how many of it."""
 
+    labels: Annotated[
+        Labels | None,
+        Field(
+            json_schema_extra=ruled(
+                Rule(
+                    "self.all(key, !key.startsWith('choregos.dev/'))",
+                    "labels that begin with choregos.dev/ are reserved",
+                    says="'labels that begin with choregos.dev/ are reserved, found '"
+                    " + self.filter(key, key.startsWith('choregos.dev/')).join(', ')",
+                    reason=FORBIDDEN,
+                )
+            )
+        ),
+    ] = None
+    """Labels of the agents, for label selectors. Those that begin with `choregos.dev/` are set by choregos."""
     replicas: Replicas = 1
     """How many agents. Default 1."""
     strategy: Strategy = Field(default_factory=Strategy)
@@ -80,6 +97,26 @@ class RegionShare(SnakePart):
 class AutoScaling(SnakePart):
     """How the number of agents follows the load. Stored and validated; nothing acts on it yet."""
 
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            Rule(
+                "!has(self.min_replicas) || !has(self.max_replicas) || self.min_replicas <= self.max_replicas",
+                "is more than max_replicas",
+                says="string(self.min_replicas) + ' is more than max_replicas, ' + string(self.max_replicas)",
+                at=".min_replicas",
+            ),
+            Rule(
+                "!has(self.scale_down_threshold) || !has(self.scale_up_threshold)"
+                " || int(string(self.scale_down_threshold).replace('%', ''))"
+                " < int(string(self.scale_up_threshold).replace('%', ''))",
+                "is not below scale_up_threshold",
+                says="string(self.scale_down_threshold) + ' is not below scale_up_threshold, '"
+                " + string(self.scale_up_threshold)",
+                at=".scale_down_threshold",
+            ),
+        )
+    )
+
     enabled: bool = False
     """Whether to scale at all. Default false."""
     min_replicas: Replicas | None = None
@@ -96,6 +133,27 @@ class AutoScaling(SnakePart):
 
 class AgentClusterSpec(Part):
     """What agents there shall be. Either `agents`, or `resource_management` with `regions` or `replicas`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            *(
+                Rule(
+                    f"!has(self.agents) || !has(self.{field})",
+                    "may not be used together with spec.agents",
+                    at=f".{field}",
+                    reason=FORBIDDEN,
+                )
+                for field in ("regions", "resource_management")
+            ),
+            Rule(
+                "has(self.agents) || has(self.regions)"
+                " || has(self.replicas) && has(self.resource_management) && self.resource_management.size() > 0",
+                "says nothing about which agents there shall be; needs spec.agents, or spec.regions, or spec.replicas"
+                " with spec.resource_management",
+                reason=REQUIRED,
+            ),
+        )
+    )
 
     orchestrator: Orchestrator | None = None
     """The levels of control over the agents."""

@@ -1,4 +1,7 @@
-"""What makes an AgentCluster right beyond its single fields, and what its author should be told.
+"""What makes an AgentCluster right that CEL cannot say, and what its author should be told.
+
+The names of AgentSets are made from words of the manifest: in lower case, every run of other characters as one `-`,
+plurals as singulars if the manifest knows those. CEL can do neither, nor tell at which of two entries a name is taken.
 
 `rules` sees the object as it came, before its types were checked, so that one answer lists every fault: what has not
 the expected type is passed over here, the model reports it.
@@ -10,48 +13,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from choregos.foundation.errors import FieldError
-from choregos.resources import expansion, names, percent, quantity
+from choregos.resources import expansion, names, quantity
 from choregos.resources.kind import ReadOnlyObject
-from choregos.resources.kinds.template_rules import mapping, named_entries, strategy_faults, template_faults
+from choregos.resources.rules.rule import DUPLICATE, INVALID
 
-FORBIDDEN, REQUIRED, DUPLICATE, INVALID = (
-    "FieldValueForbidden",
-    "FieldValueRequired",
-    "FieldValueDuplicate",
-    "FieldValueInvalid",
-)
 _MEBIBYTE = quantity.parse("1Mi")
 
 
 def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
-    spec = mapping(obj.get("spec"))
-    yield from _shape_faults(spec)
-    for path, entry in named_entries(spec.get("agents"), "spec.agents"):
-        yield from template_faults(entry, path)
-        yield from _reserved_labels(entry, path)
-        yield from strategy_faults(entry.get("strategy"), f"{path}.strategy")
-    yield from _name_faults(mapping(obj.get("metadata")).get("name"), spec)
+    spec = _mapping(obj.get("spec"))
+    yield from _name_faults(_mapping(obj.get("metadata")).get("name"), spec)
     yield from _duplicate_types(spec)
-    yield from _scaling_faults(mapping(spec.get("auto_scaling")))
 
 
-def _shape_faults(spec: Mapping[str, Any]) -> Iterator[FieldError]:
-    if spec.get("agents") is not None:
-        for field in ("regions", "resource_management"):
-            if spec.get(field) is not None:
-                yield FieldError(f"spec.{field}", "may not be used together with spec.agents", FORBIDDEN)
-        return
-    if spec.get("regions") is not None:
-        return
-    if not spec.get("resource_management") or spec.get("replicas") is None:
-        expected = "spec.agents, or spec.regions, or spec.replicas with spec.resource_management"
-        yield FieldError("spec", f"says nothing about which agents there shall be; needs {expected}", REQUIRED)
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
-def _reserved_labels(entry: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    for key in mapping(entry.get("labels")):
-        if isinstance(key, str) and key.startswith("choregos.dev/"):
-            yield FieldError(f"{path}.labels[{key}]", "labels that begin with choregos.dev/ are reserved", FORBIDDEN)
+def _named_entries(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(path, entry) of those entries of a list that are objects with a name."""
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            yield f"{path}[{index}]", entry
 
 
 def _name_faults(cluster: Any, spec: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -63,7 +47,7 @@ def _name_faults(cluster: Any, spec: Mapping[str, Any]) -> Iterator[FieldError]:
         name = expansion.set_name(cluster, template, region)
         if len(name) > names.SET_NAME_LENGTH_MAX:
             excess = (
-                f"has {len(name)} characters, at most {names.SET_NAME_LENGTH_MAX} leave room for the agent's number"
+                f"has {len(name)} characters, at most {names.SET_NAME_LENGTH_MAX} leave room for the number of an agent"
             )
             yield FieldError(path, f"makes the AgentSet name {name!r}, which {excess}", INVALID)
         if name in taken and taken[name] != path:
@@ -73,15 +57,15 @@ def _name_faults(cluster: Any, spec: Mapping[str, Any]) -> Iterator[FieldError]:
 
 def _set_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(path, template, region) of every set the manifest makes, in any shape, as far as it can be read."""
-    needs = mapping(spec.get("resource_management"))
+    needs = _mapping(spec.get("resource_management"))
     if spec.get("agents") is not None:
-        for path, entry in named_entries(spec["agents"], "spec.agents"):
+        for path, entry in _named_entries(spec["agents"], "spec.agents"):
             yield f"{path}.name", entry["name"], ""
     elif spec.get("regions") is not None:
-        for path, region in named_entries(spec["regions"], "spec.regions"):
+        for path, region in _named_entries(spec["regions"], "spec.regions"):
             types = {
                 expansion.agent_type(plural, needs): f"{path}.agent_distribution.{plural}"
-                for plural in mapping(region.get("agent_distribution"))
+                for plural in _mapping(region.get("agent_distribution"))
                 if isinstance(plural, str)
             }
             for type_name, type_path in types.items():
@@ -93,10 +77,10 @@ def _set_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _duplicate_types(spec: Mapping[str, Any]) -> Iterator[FieldError]:
-    needs = mapping(spec.get("resource_management"))
-    for path, region in named_entries(spec.get("regions"), "spec.regions"):
+    needs = _mapping(spec.get("resource_management"))
+    for path, region in _named_entries(spec.get("regions"), "spec.regions"):
         seen: dict[str, str] = {}
-        for plural in mapping(region.get("agent_distribution")):
+        for plural in _mapping(region.get("agent_distribution")):
             if not isinstance(plural, str):
                 continue
             type_name = expansion.agent_type(plural, needs)
@@ -104,23 +88,6 @@ def _duplicate_types(spec: Mapping[str, Any]) -> Iterator[FieldError]:
                 message = f"counts {type_name!r}, as {seen[type_name]!r} does"
                 yield FieldError(f"{path}.agent_distribution.{plural}", message, DUPLICATE)
             seen.setdefault(type_name, plural)
-
-
-def _scaling_faults(scaling: Mapping[str, Any]) -> Iterator[FieldError]:
-    low, high = scaling.get("min_replicas"), scaling.get("max_replicas")
-    if isinstance(low, int) and isinstance(high, int) and low > high:
-        yield FieldError("spec.auto_scaling.min_replicas", f"{low} is more than max_replicas, {high}", INVALID)
-    down, up = _percent(scaling.get("scale_down_threshold")), _percent(scaling.get("scale_up_threshold"))
-    if down is not None and up is not None and down >= up:
-        message = f"{down}% is not below scale_up_threshold, {up}%"
-        yield FieldError("spec.auto_scaling.scale_down_threshold", message, INVALID)
-
-
-def _percent(value: Any) -> int | None:
-    try:
-        return percent.parse_percent(value)
-    except ValueError:
-        return None
 
 
 def advice(obj: ReadOnlyObject) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from choregos.resources.columns import AGE, NAME, path
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
@@ -20,6 +20,7 @@ from choregos.resources.kinds.parts import (
     Word,
 )
 from choregos.resources.meta import GROUP, LOCAL_REGION, condition
+from choregos.resources.rules.rule import ruled, unchangeable
 
 
 class Taint(Part):
@@ -38,6 +39,8 @@ class Taint(Part):
 
 class AgentNodeSpec(Part):
     """How the node shall be used."""
+
+    model_config = ConfigDict(json_schema_extra=ruled(unchangeable("region")))
 
     region: Word = LOCAL_REGION
     """Region the node belongs to. Cannot be changed."""
@@ -143,5 +146,4 @@ AGENTNODE = Kind(
         Column("Version", path("status", "nodeInfo", "choregosVersion"), wide=True, description="Version of choregos."),
         Column("Host-Name", path("status", "nodeInfo", "hostname"), wide=True, description="Host name of the machine."),
     ),
-    immutable=("spec.region",),
 )

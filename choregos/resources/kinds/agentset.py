@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pydantic import ConfigDict, Field
 
-from pydantic import Field
-
-from choregos.foundation.errors import FieldError
-from choregos.resources import names
 from choregos.resources.columns import AGE, NAME, joined, path
-from choregos.resources.kind import Column, Kind, ReadOnlyObject, ScalePaths
-from choregos.resources.kinds.parts import Conditions, Count, Part, Replicas, Resource, Time, Word
+from choregos.resources.kind import Column, Kind, ScalePaths
+from choregos.resources.kinds.parts import (
+    UNDOTTED_NAME,
+    Conditions,
+    Count,
+    Part,
+    Replicas,
+    Resource,
+    Time,
+    Word,
+    name_length_max,
+)
 from choregos.resources.kinds.template import Deadline, HistoryLimit, Strategy, Template
-from choregos.resources.kinds.template_rules import mapping, strategy_faults, template_faults
 from choregos.resources.meta import GROUP, LOCAL_REGION
+from choregos.resources.names import SET_NAME_LENGTH_MAX
+from choregos.resources.rules.rule import ruled, unchangeable
 
 
 class AgentSetSpec(Part):
     """What agents there shall be."""
+
+    model_config = ConfigDict(json_schema_extra=ruled(unchangeable("region"), unchangeable("cluster")))
 
     replicas: Replicas = 1
     """How many agents. Default 1. What `kubectl scale` changes."""
@@ -69,25 +78,17 @@ class AgentSetStatus(Part):
 class AgentSet(Resource):
     """So many agents of one template in one region. Usually made by choregos from an AgentCluster."""
 
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            name_length_max(SET_NAME_LENGTH_MAX, "leave room for the number of an agent"),
+            UNDOTTED_NAME,
+        )
+    )
+
     spec: AgentSetSpec
     """What agents there shall be."""
     status: AgentSetStatus = Field(default_factory=AgentSetStatus)
     """What agents there are. Written by choregos."""
-
-
-def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
-    name = mapping(obj.get("metadata")).get("name")
-    if isinstance(name, str):
-        if len(name) > names.SET_NAME_LENGTH_MAX:
-            message = (
-                f"has {len(name)} characters, at most {names.SET_NAME_LENGTH_MAX} leave room for the agent's number"
-            )
-            yield FieldError("metadata.name", message)
-        elif fault := names.label_fault(name):
-            yield FieldError("metadata.name", fault)
-    spec = mapping(obj.get("spec"))
-    yield from template_faults(mapping(spec.get("template")), "spec.template")
-    yield from strategy_faults(spec.get("strategy"), "spec.strategy")
 
 
 AGENTSET = Kind(
@@ -128,6 +129,4 @@ AGENTSET = Kind(
         Column("Selector", path("status", "selector"), wide=True, description="Label selector of the agents."),
     ),
     scale=ScalePaths(),
-    rules=rules,
-    immutable=("spec.region", "spec.cluster"),
 )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pydantic import ConfigDict, Field
 
-from pydantic import Field
-
-from choregos.foundation.errors import FieldError
-from choregos.resources import names
 from choregos.resources.columns import AGE, NAME
 from choregos.resources.kind import Column, Kind, ReadOnlyObject
-from choregos.resources.kinds.parts import Conditions, Part, Resource
+from choregos.resources.kinds.parts import UNDOTTED_NAME, Conditions, Part, Resource, name_length_max
+from choregos.resources.names import LABEL_LENGTH_MAX
+from choregos.resources.rules.rule import ruled
 
 
 class NamespaceSpec(Part):
@@ -32,17 +30,12 @@ class NamespaceStatus(Part):
 class Namespace(Resource):
     """A scope for names: two teams may use the same name in two namespaces."""
 
+    model_config = ConfigDict(json_schema_extra=ruled(name_length_max(LABEL_LENGTH_MAX, "are allowed"), UNDOTTED_NAME))
+
     spec: NamespaceSpec = Field(default_factory=NamespaceSpec)
     """How the namespace shall be."""
     status: NamespaceStatus = Field(default_factory=NamespaceStatus)
     """How the namespace is."""
-
-
-def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
-    metadata = obj.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if isinstance(name, str) and (fault := names.label_fault(name)):
-        yield FieldError("metadata.name", fault)
 
 
 def _status(obj: ReadOnlyObject, now_ms: int) -> str:
@@ -61,5 +54,4 @@ NAMESPACE = Kind(
     short_names=("ns",),
     columns=(NAME, Column("Status", _status, description="Active or Terminating."), AGE),
     verbs=frozenset({"get", "list", "watch", "create", "update", "patch", "delete"}),
-    rules=rules,
 )

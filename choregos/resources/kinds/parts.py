@@ -25,8 +25,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from choregos.foundation.timestamp import parse_rfc3339
-from choregos.resources import names, percent, quantity
+from choregos.resources import names, percent, quantity, selectors
 from choregos.resources.kinds.free_form import json_fault
+from choregos.resources.rules.rule import Rule
 
 QUANTITY = {"format": "quantity"}
 INT_OR_STRING = {"format": "int-or-string"}
@@ -130,6 +131,14 @@ def _time_fault(value: str) -> str:
     return ""
 
 
+def _selector_fault(value: str) -> str:
+    try:
+        selectors.parse_label_selector(value)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(QUANTITY)]
 MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(QUANTITY)]
 Percent = Annotated[str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING)]
@@ -155,6 +164,7 @@ Word = Annotated[str, _checked(names.word_fault)]
 LabelValue = Annotated[str, _checked(names.label_value_fault)]
 Qualified = Annotated[str, _checked(names.qualified_fault)]
 EnvironmentName = Annotated[str, _checked(names.environment_fault)]
+Selector = Annotated[str, _checked(_selector_fault)]
 Labels = dict[Qualified, LabelValue]
 FreeForm = Annotated[
     dict[str, Any],
@@ -162,6 +172,29 @@ FreeForm = Annotated[
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 Time = Annotated[str, _checked(_time_fault), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+UNDOTTED_NAME = Rule(
+    "!has(self.metadata.name) || !self.metadata.name.contains('.')",
+    "must not hold a '.'",
+    says="'\\'' + self.metadata.name + '\\' must be lower-case letters, digits and \\'-\\''",
+    at=".metadata.name",
+)
+"""For kinds whose objects' names are labels, or parts of names that are."""
+
+
+def name_length_max(length: int, why: str) -> Rule:
+    """The name of the object has at most so many characters.
+
+    Args:
+        why: what comes after the number: `are allowed`.
+    """
+    return Rule(
+        f"!has(self.metadata.name) || self.metadata.name.size() <= {length}",
+        f"must have at most {length} characters",
+        says=f"'has ' + string(self.metadata.name.size()) + ' characters, at most {length} {why}'",
+        at=".metadata.name",
+    )
 
 
 class OwnerReference(Part):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from choregos.resources.kinds.parts import (
     Count,
@@ -26,6 +26,7 @@ from choregos.resources.kinds.parts import (
     SetOf,
     Word,
 )
+from choregos.resources.rules.rule import FORBIDDEN, Rule, ruled
 
 DEFAULT_CPU = "10m"
 DEFAULT_MEMORY = "16Mi"
@@ -80,6 +81,22 @@ class Probes(Part):
 class Toleration(Part):
     """A taint of a node that does not keep this agent away."""
 
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            Rule(
+                "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                "must be Exists when there is no key",
+                at=".operator",
+            ),
+            Rule(
+                "!has(self.value) || self.value == '' || !has(self.operator) || self.operator != 'Exists'",
+                "may not be given with operator Exists",
+                at=".value",
+                reason=FORBIDDEN,
+            ),
+        )
+    )
+
     key: Qualified | None = None
     """Key of the taint. Without one, and with operator `Exists`, every taint is tolerated."""
     operator: Literal["Exists", "Equal"] = "Equal"
@@ -103,6 +120,17 @@ class Placement(Part):
 
 class Strategy(Part):
     """How agents are replaced when their template changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=ruled(
+            Rule(
+                "!has(self.maxSurge) || !has(self.maxUnavailable) || !(string(self.maxSurge) in ['0', '0%'])"
+                " || !(string(self.maxUnavailable) in ['0', '0%'])",
+                "may not be 0 while maxSurge is 0",
+                at=".maxUnavailable",
+            )
+        )
+    )
 
     max_surge: CountOrPercent = "25%"
     """How many more agents than declared may exist meanwhile: a count, or a percentage, rounded up. Default `25%`."""
