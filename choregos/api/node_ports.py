@@ -1,4 +1,4 @@
-"""What the API server asks of nodes, as ports: logs, measurements. `choregos.assembly.services.of_node` fills them.
+"""What the API server asks of nodes, as ports: logs, usage, commands. `choregos.assembly.services.of_node` fills them.
 
 Nothing here acts. A node may be silent: each port says what that means for it.
 """
@@ -6,6 +6,7 @@ Nothing here acts. A node may be silent: each port says what that means for it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -98,8 +99,58 @@ class NodeUsage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What shall run beside an agent.
+
+    Attributes:
+        tty: on a terminal, with one stream for all output.
+        stdin: it gets input.
+    """
+
+    arguments: tuple[str, ...]
+    tty: bool = False
+    stdin: bool = False
+
+
+class RunningCommand(Protocol):
+    """One command. Every method raises `Temporary` once its node cannot be reached or has lost it.
+
+    Output is held back at the node until it is read, and input until it is taken.
+    """
+
+    async def read(self) -> tuple[Sequence[tuple[int, bytes]], int]:
+        """Waits for output, as (1 standard output or 2 standard error, bytes), and the exit status.
+
+        The status is -1 until all output was read; nothing may be read afterwards.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Returns when it was taken, or nobody takes it any more."""
+        ...
+
+    async def finish_input(self) -> None: ...
+
+    async def resize(self, columns: int, rows: int) -> None: ...
+
+
+class NodeCommands(Protocol):
+    """Runs commands beside agents."""
+
+    def run(self, instance: Instance, command: Command) -> AbstractAsyncContextManager[RunningCommand]:
+        """The command runs while the context is open; leaving it ends the command, and all that it has started.
+
+        Raises:
+            Temporary: the node cannot be reached.
+            Permanent: the node refuses it, and says why.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Nodes:
     """All that nodes are asked."""
 
     logs: NodeLogs
     usage: NodeUsage
+    commands: NodeCommands

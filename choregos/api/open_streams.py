@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from starlette.responses import Response, StreamingResponse
@@ -38,11 +39,27 @@ class OpenStreams:
         Raises:
             Refusal: 429, the flow has too many.
         """
+        self._begun(flow)
+        return _Counted(content, media_type, lambda: self._ended(flow))
+
+    @contextmanager
+    def open(self, flow: str) -> Iterator[None]:
+        """A stream that is no answer, such as a WebSocket, for as long as the context lasts.
+
+        Raises:
+            Refusal: 429, the flow has too many.
+        """
+        self._begun(flow)
+        try:
+            yield
+        finally:
+            self._ended(flow)
+
+    def _begun(self, flow: str) -> None:
         if self._flows[flow] >= self._flow_max:
             message = f"too many requests, please try again later: {flow} has {self._flow_max} streams open already"
             raise Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
         self._flows[flow] += 1
-        return _Counted(content, media_type, lambda: self._ended(flow))
 
     def _ended(self, flow: str) -> None:
         self._flows[flow] -= 1

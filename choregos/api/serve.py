@@ -19,6 +19,8 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from wsproto import events
 
 from choregos.api.access.authenticators import PEER
 from choregos.api.server import ApiServer
@@ -27,6 +29,9 @@ from choregos.foundation.tasks import Tasks
 
 SHUTDOWN_S = 3
 """Requests that are still running so long after the end was asked for are cancelled."""
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+"""Of one WebSocket message; more closes the connection."""
 
 FAREWELL_S = 0.2
 """How long an idle connection may take to close: time enough to send what is left of its last response."""
@@ -82,6 +87,21 @@ class _Protocol(HttpToolsProtocol):
             self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 
+class _WebSocket(WSProtocol):
+    """A WebSocket that began as a request of `_Protocol`; knows the same certificate."""
+
+    async def run_asgi(self) -> None:
+        self.scope[PEER] = self.transport.get_extra_info("peercert")  # type: ignore[literal-required]
+        await super().run_asgi()
+
+    def handle_ping(self, event: events.Ping) -> None:
+        # Each is answered, and one who never reads the answers could have them pile up.
+        if self.transport.get_write_buffer_size() > MESSAGE_BYTES_MAX:
+            self.transport.abort()
+        else:
+            super().handle_ping(event)
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the composition root, and ends watches before it waits for them."""
 
@@ -115,7 +135,9 @@ async def serve(app: ApiServer, settings: ServeSettings) -> AsyncIterator[Servin
         config = uvicorn.Config(
             app,
             http=_Protocol,
-            ws="none",
+            ws=_WebSocket,
+            ws_max_size=MESSAGE_BYTES_MAX,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
 from choregos.api.access.auditing import COMPLETE, STARTED, Auditor
 from choregos.api.access.authenticators import Authenticators
@@ -27,9 +28,9 @@ from choregos.api.handlers import (
     agents,
     applying,
     calls,
+    commands,
     metrics,
     nodes,
-    pods,
     reading,
     reviews,
     subresources,
@@ -89,7 +90,12 @@ _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "declarative": _STORED,
     "event": _STORED,
     "instance": _INSTANCE,
-    "pod": {**_INSTANCE, ("eviction", "create"): pods.evict},
+    "pod": {
+        **_INSTANCE,
+        ("eviction", "create"): agents.evict,
+        ("exec", "create"): commands.refuse,
+        ("exec", "get"): commands.refuse,
+    },
     "node": {**_READ, ("", "update"): nodes.update, ("", "patch"): nodes.patch_},
     "pod metrics": {("", "get"): metrics.get_pod, ("", "list"): metrics.list_pods},
     "node metrics": {("", "get"): metrics.get_node, ("", "list"): metrics.list_nodes},
@@ -109,6 +115,10 @@ _OWN_HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "TokenReview": {_CREATE: reviews.token},
 }
 """By kind: what serves it besides."""
+
+
+_WITHOUT_SEAT = ("virtual", "pod metrics", "node metrics")
+"""Planes that wait for an agent or a node, or are answered from memory: nobody shall wait for a seat of theirs."""
 
 
 class ApiServer:
@@ -131,6 +141,9 @@ class ApiServer:
         self._documents = Documents(_product_version())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(WebSocket(scope, receive, send))
+            return
         if scope["type"] != "http":
             raise ValueError(f"the API server speaks HTTP only, not {scope['type']}")
         try:
@@ -165,6 +178,28 @@ class ApiServer:
             self._gate.answered(passage, response.status_code, stage=stage, message=message)
         return response
 
+    async def _connect(self, socket: WebSocket) -> None:
+        """A WebSocket, from its handshake to its end; only `exec` is served over one."""
+        # For those who look at headers and parameters; a handshake has no body.
+        request = Request({**socket.scope, "type": "http", "method": "GET"})
+        passage: Passage | None = None
+        call: ApiRequest | None = None
+        try:
+            passage = await self._gate.admit(socket)
+            call = self._call(request, passage, passage.target or Target("", "", ""))
+            if _handler(call) is not commands.refuse:
+                raise bad_request("nothing but exec of a pod is served over WebSockets")  # noqa: TRY301
+            await _catch_up(call)
+            await self._context.resources.catch_up()  # which has what the namespace allows
+            await commands.connect(call, socket)
+            self._gate.answered(passage, 101)
+        except (Exception, asyncio.CancelledError) as error:
+            refusal = self._failed(error, request, call.subject if call is not None else Subject())
+            if passage is not None:
+                self._gate.answered(passage, refusal.status_code, message=str(error))
+            if socket.application_state is WebSocketState.CONNECTING:
+                await socket.send_denial_response(refusal)
+
     def _failed(self, error: BaseException, request: Request, subject: Subject) -> Response:
         """The answer to a request that raised `error`; raises it again if the request itself was given up."""
         if isinstance(error, ChoregosError):
@@ -181,8 +216,7 @@ class ApiServer:
         return _refuse(Refusal(500, "InternalError", "an internal error occurred; see the server's log"), Subject())
 
     async def _handle(self, call: ApiRequest, handler: Handler) -> Response:
-        if call.kind.plane == "virtual":
-            # It waits for an agent, or is answered from memory: nobody would wait for its seat.
+        if call.kind.plane in _WITHOUT_SEAT:
             await _catch_up(call)
             return await handler(call)
         async with self._fairness.seat(call.flow, _width(call)):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from choregos.api.context import ApiContext, Caller
-from choregos.api.node_ports import AgentUse, Measured, NodeLogs, Nodes, Use
+from choregos.api.node_ports import AgentUse, Command, Measured, NodeLogs, Nodes, RunningCommand, Use
 from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
+from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import SystemIds
 from choregos.resources.templates import canonical_digest
 from choregos.security.backends.audit_memory import AuditMemory
@@ -84,13 +85,18 @@ def _status(agent: AgentRecord, now_ms: int, ready: bool) -> StatusRecord:
 
 
 class _SilentNodes:
-    """None measures anything."""
+    """None measures or runs anything."""
 
     async def of_agents(self, instances: Sequence[Instance]) -> Measured[AgentUse]:
         return Measured({}, tuple({instance.record.node for instance in instances}))
 
     async def of_nodes(self, names: Sequence[str]) -> Measured[Use]:
         return Measured({}, tuple(names))
+
+    @asynccontextmanager
+    async def run(self, instance: Instance, command: Command) -> AsyncIterator[RunningCommand]:
+        raise Temporary(f"node {instance.record.node} does not answer")
+        yield
 
 
 @asynccontextmanager
@@ -114,7 +120,7 @@ async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: i
             agents,
             InstanceWriter(agents_log, REGION),
             caller,
-            Nodes(logs, _SilentNodes()),
+            Nodes(logs, _SilentNodes(), _SilentNodes()),
             clock,
             ids,
             Tokens.open(directory / "pki", clock, ids),

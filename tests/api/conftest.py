@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,16 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from api_nodes import FakeCommands, FakeLogs, FakeUsage
 from joserfc.jwk import OKPKey
 
 from choregos.api.access.authenticators import PEER
 from choregos.api.context import ApiContext
-from choregos.api.node_ports import AgentUse, LogChoice, Measured, Nodes, Use
+from choregos.api.node_ports import Nodes
 from choregos.api.serve import ServeSettings, Serving, serve
 from choregos.api.server import ApiServer, build_app, ensure_defaults
 from choregos.foundation.clock import SystemClock
-from choregos.foundation.errors import CALL_ERRORS, Temporary
+from choregos.foundation.errors import CALL_ERRORS
 from choregos.foundation.ids import SeededIds
 from choregos.foundation.tasks import Tasks
 from choregos.mesh.routes import Target
@@ -33,7 +34,6 @@ from choregos.security.pki import Authority
 from choregos.security.tokens import Tokens
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.directory import Directory
-from choregos.store.instance import Instance
 from choregos.store.instances import InstanceWriter
 from choregos.store.port import Fence, Write
 from choregos.store.resources import ResourceStore
@@ -248,51 +248,6 @@ class FakeCaller:
 
 
 @dataclass
-class FakeLogs:
-    """Two lines of every agent; the node `gone` cannot be reached; with `follow` a third line comes when allowed.
-
-    Attributes:
-        chosen: what was asked for last.
-    """
-
-    more: asyncio.Event = field(default_factory=asyncio.Event)
-    chosen: LogChoice = field(default_factory=LogChoice)
-
-    async def lines(self, instance: Any, choice: LogChoice) -> Any:
-        self.chosen = choice
-        if instance.record.node == "gone":
-            raise Temporary("node gone cannot be reached")
-        for number in (1, 2)[-choice.tail_lines if choice.tail_lines is not None else 0 :]:
-            yield number * 1000, "INFO", f"line {number}"
-        if choice.follow:
-            await self.more.wait()
-            yield 3000, "INFO", "line 3"
-            await asyncio.Event().wait()
-
-
-@dataclass
-class FakeUsage:
-    """Every agent uses 0.25 cores and 3 MiB, every node 1.5 cores and 2 GiB; the node `gone` is silent.
-
-    Attributes:
-        asked: names of the agents or nodes that were asked for.
-    """
-
-    asked: list[str] = field(default_factory=list)
-
-    async def of_agents(self, instances: Sequence[Instance]) -> Measured[AgentUse]:
-        self.asked += [one.name for one in instances]
-        use = AgentUse(Use(0.25, 3 * 1024 * 1024, 15.0, 60_000), "w1", 4, True)
-        found = {one.record.uid: use for one in instances if one.record.node not in ("gone", "")}
-        return Measured(found, ("gone",) if any(one.record.node == "gone" for one in instances) else ())
-
-    async def of_nodes(self, names: Sequence[str]) -> Measured[Use]:
-        self.asked += names
-        use = Use(1.5, 2 * 1024**3, 15.0, 60_000)
-        return Measured({name: use for name in names if name != "gone"}, tuple(n for n in names if n == "gone"))
-
-
-@dataclass
 class World:
     """A server and what stands behind it."""
 
@@ -302,6 +257,7 @@ class World:
     caller: FakeCaller
     logs: FakeLogs
     usage: FakeUsage
+    commands: FakeCommands
     agents_log: MemoryLog
     audit: AuditMemory
     writer: InstanceWriter
@@ -344,16 +300,16 @@ async def open_world() -> AsyncIterator[World]:
         ResourceStore(MemoryLog(clock), clock) as events,
         Directory(agents_log, "local", clock) as directory,
     ):
-        caller, logs, usage = FakeCaller(), FakeLogs(), FakeUsage()
+        caller, logs, usage, commands = FakeCaller(), FakeLogs(), FakeUsage(), FakeCommands()
         writer = InstanceWriter(agents_log, "local")
         tokens = Tokens(OKPKey.generate_key("Ed25519"), clock, ids)
         audit = AuditMemory()
         context = ApiContext(
-            resources, events, directory, writer, caller, Nodes(logs, usage), clock, ids, tokens, audit
+            resources, events, directory, writer, caller, Nodes(logs, usage, commands), clock, ids, tokens, audit
         )
         await ensure_defaults(context)
         app = build_app(context)
-        yield World(app, Client(app, ADMIN), context, caller, logs, usage, agents_log, audit, writer, fence)
+        yield World(app, Client(app, ADMIN), context, caller, logs, usage, commands, agents_log, audit, writer, fence)
         await app.close()
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of an agent besides reading it: to go, and what it has logged.
+"""What can be asked of an agent, or of the Pod it is shown as, besides reading it: to go, and what it has logged.
 
 A deletion is a request to the region's leader; the agent is seen as it drains and disappears when its node has
 stopped it. Its set makes a new one, unless it was scaled down too.
@@ -16,8 +16,8 @@ from choregos.api.handlers.writing import read_delete_options
 from choregos.api.node_ports import LogChoice, LogLine
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
-from choregos.api.rules.options import DeleteOptions, LogOptions, list_options, log_options
-from choregos.api.rules.status import bad_request
+from choregos.api.rules.options import DeleteOptions, LogOptions, delete_options, list_options, log_options
+from choregos.api.rules.status import bad_request, success
 from choregos.api.selection import select
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.timestamp import rfc3339_micro
@@ -32,7 +32,7 @@ WRITES_AT_ONCE_MAX = 256
 async def delete(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     instance = call.context.directory.get(call.target.namespace, call.name)
-    await request_deletion([instance], call, options)
+    await _request([instance], call, options)
     directory = call.context.directory
     latest = directory.find(instance.namespace, instance.name) or instance
     return answer(call.reading().document(latest))
@@ -43,13 +43,27 @@ async def delete_collection(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     chosen = list_options(call.query)
     page = read_page(call, chosen, select(call, chosen))
-    await request_deletion(page.items, call, options)
+    await _request(page.items, call, options)
     documents = map(call.reading().document, page.items)
     revision = {"resourceVersion": str(call.context.directory.revision)}
     return answer(call.view.many(documents, revision, call.context.clock.wall_ms()))
 
 
-async def request_deletion(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
+async def evict(call: ApiRequest) -> Response:
+    """POST of a policy/v1 Eviction: a deletion. No budget stands in its way: the set of the agent has its own bounds
+    for what it replaces itself, and whoever empties a node wants it empty."""
+    body = await call.document()
+    metadata, given = body.get("metadata") or {}, body.get("deleteOptions") or {}
+    if body.get("kind", "Eviction") != "Eviction" or not isinstance(given, dict):
+        raise bad_request("the request body must be an Eviction of policy/v1")
+    if metadata.get("name") not in (None, "", call.name):
+        raise bad_request(f"name in URL does not match name in Eviction object: {call.name} != {metadata['name']}")
+    instance = call.context.directory.get(call.target.namespace, call.name)
+    await _request([instance], call, delete_options(given, call.query))
+    return answer(success(call.subject, instance.record.uid), 201)
+
+
+async def _request(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
     """Asks for the deletion of those whose deletion has not been asked for; returns when the directory knows of it."""
     for instance in instances:
         revision = str(instance.revision)

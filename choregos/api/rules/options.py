@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,36 @@ def log_options(query: Mapping[str, str]) -> LogOptions:
         limit_bytes=_integer(query, "limitBytes"),
         container=query.get("container", ""),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """`v1.PodExecOptions`; `container` is empty for the only one."""
+
+    arguments: tuple[str, ...]
+    container: str
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+
+def command_options(query: Mapping[str, str], arguments: Sequence[str]) -> CommandOptions:
+    """
+    Args:
+        arguments: every value of the parameter `command`.
+
+    Raises: Refusal 400, there is no command, or nothing to connect it with.
+    """
+    if not arguments or not arguments[0]:
+        raise bad_request("you must specify at least 1 command for the exec")
+    stdin = _boolean(query, "stdin") is True
+    stdout = _boolean(query, "stdout") is not False
+    stderr = _boolean(query, "stderr") is not False
+    if not (stdin or stdout or stderr):
+        raise bad_request("you must specify at least 1 of stdin, stdout, stderr")
+    container = query.get("container", "")
+    return CommandOptions(tuple(arguments), container, stdin, stdout, stderr, _boolean(query, "tty") is True)
 
 
 def is_watch(query: Mapping[str, str]) -> bool:

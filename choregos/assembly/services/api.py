@@ -18,6 +18,7 @@ from choregos.api.serve import ServeSettings, serve
 from choregos.api.server import build_app, ensure_defaults
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
 from choregos.assembly.services.logs import EVENTS_TTL_S, Logs, open_logs
+from choregos.assembly.services.of_node.commands import BusNodeCommands
 from choregos.assembly.services.of_node.logs import BusNodeLogs
 from choregos.assembly.services.of_node.usage import BusNodeUsage
 from choregos.assembly.services.running import bus_address
@@ -83,7 +84,9 @@ async def _open_context(
         directory=directory,
         instances=InstanceWriter(logs.agents, region),
         caller=caller,
-        nodes=Nodes(BusNodeLogs(transport, region), BusNodeUsage(transport, region)),
+        nodes=Nodes(
+            BusNodeLogs(transport, region), BusNodeUsage(transport, region), BusNodeCommands(transport, region, clock)
+        ),
         clock=clock,
         ids=ids,
         tokens=Tokens.open(data.pki, clock, ids),

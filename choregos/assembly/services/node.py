@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 from choregos.agent.host import AgentHost, HostSettings
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
@@ -33,6 +34,7 @@ from choregos.security.credentials import BusUser
 from choregos.store.directory import Directory
 from choregos.store.instances import InstanceWriter
 from choregos.store.resources import ResourceStore
+from choregos.wire.commands import COMMANDS, CommandReply, CommandRequest
 from choregos.wire.node import LOGS, USAGE, LogRequest, UsageRequest
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ async def _answer(stack: AsyncExitStack, transport: CallTransport, host: AgentHo
     for service in (
         Answerer(transport, LOGS, LogRequest, host.logs),
         Answerer(transport, USAGE, UsageRequest, host.usage),
+        Answerer[Any, CommandReply](transport, COMMANDS, CommandRequest, host.command),
     ):
         await service.open(config.region, config.node)
         stack.push_async_callback(service.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -48,6 +48,9 @@ class Asker(Generic[Request, Reply]):
 class Answerer(Generic[Request, Reply]):
     """The node's side of one service: each request is answered in a task of its own.
 
+    Args:
+        request: its type, or the union of its types.
+
     Not answered is what cannot be read, what comes while `REQUESTS_MAX` wait, and what `answer` fails at: the asker
     runs into its time-out.
     """
@@ -56,7 +59,7 @@ class Answerer(Generic[Request, Reply]):
         self,
         transport: CallTransport,
         service: str,
-        request: type[Request],
+        request: Any,
         answer: Callable[[Request], Awaitable[Reply]],
     ) -> None:
         self._transport = transport

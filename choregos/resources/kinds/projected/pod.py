@@ -218,6 +218,7 @@ POD = Kind(
     ),
     subresources=(
         Subresource("eviction", ("policy", "v1", "Eviction"), ("create",)),
+        Subresource("exec", ("", "v1", "PodExecOptions"), ("create", "get")),
         Subresource("log", ("", "v1", "Pod"), ("get",)),
     ),
 )
