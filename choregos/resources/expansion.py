@@ -171,9 +171,23 @@ def updated_set(existing: ReadOnlyObject, desired: ReadOnlyObject) -> Object:
         **before,
         "labels": {**(before.get("labels") or {}), **after["labels"]},
         "annotations": annotations,
-        "ownerReferences": after["ownerReferences"],
     }
-    return {**existing, "metadata": metadata, "spec": spec}
+    return _with_controller({**existing, "metadata": metadata, "spec": spec}, after["ownerReferences"][0])
+
+
+def owned_by(cluster: ReadOnlyObject, agent_set: ReadOnlyObject) -> Object:
+    """`agent_set` with `cluster` as its controller; owners that control nothing stay."""
+    return _with_controller(agent_set, controlled_by(cluster))
+
+
+def _with_controller(agent_set: ReadOnlyObject, controller: Mapping[str, Any]) -> Object:
+    metadata = agent_set["metadata"]
+    others = [
+        reference
+        for reference in metadata.get("ownerReferences") or ()
+        if reference["uid"] != controller["uid"] and not reference.get("controller")
+    ]
+    return {**agent_set, "metadata": {**metadata, "ownerReferences": [*others, controller]}}
 
 
 def _normal(agent_set: ReadOnlyObject) -> Object:

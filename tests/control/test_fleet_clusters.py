@@ -85,6 +85,77 @@ async def test_a_set_that_is_not_the_clusters_own_is_not_touched(world: World) -
     assert world.get("agentsets", "support-knowledge")["spec"]["replicas"] == 1
 
 
+async def test_a_name_that_gets_free_is_taken_at_once(world: World) -> None:
+    await world.create("agentclusters", cluster("a", **{"b-c": 1}))
+    await ready(world, "a")
+    await world.create("agentclusters", cluster("a-b", c=1))
+    await world.until(lambda: world.message("agentclusters", "a-b").startswith("NameTaken"))
+    await world.delete("agentclusters", "a")
+    await world.until(lambda: world.get("agentclusters", "a") is None)
+    gone_s = world.clock.monotonic()
+    await world.until(lambda: world.get("agentsets", "a-b-c"))
+    assert world.clock.monotonic() - gone_s < 1
+    await ready(world, "a-b")
+    assert world.get("agentsets", "a-b-c")["spec"]["cluster"] == "a-b"
+
+
+async def drop_owners(world: World, name: str) -> None:
+    agent_set = world.get("agentsets", name)
+    metadata = {key: value for key, value in agent_set["metadata"].items() if key != "ownerReferences"}
+    await world.resources.update("agentsets", {**agent_set, "metadata": metadata})
+
+
+async def test_a_set_that_lost_its_owner_is_adopted_again(world: World) -> None:
+    made = await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    agents = {name: agent.record.uid for name, agent in world.agents().items()}
+    await drop_owners(world, "support-knowledge")
+    await world.until(lambda: owner_uids(world, "support-knowledge") == [made["metadata"]["uid"]])
+    await ready(world)
+    assert {name: agent.record.uid for name, agent in world.agents().items()} == agents
+    told = "adopted agent set support-knowledge, which had no controller"
+    await world.until(lambda: world.event_messages("SuccessfulAdopt") == [told])
+    await world.delete("agentclusters", "support")
+    await world.until(lambda: world.get("agentclusters", "support") is None)
+    assert world.get("agentsets", "support-knowledge") is None
+    assert not world.agents()
+
+
+async def test_a_cluster_that_is_created_anew_adopts_what_was_left(world: World) -> None:
+    await world.create("agentclusters", cluster(conversation=1, knowledge=2))
+    await ready(world)
+    agents = {name: agent.record.uid for name, agent in world.agents().items()}
+    await world.delete("agentclusters", "support", finalizer="orphan")
+    await world.until(lambda: world.get("agentclusters", "support") is None)
+    anew = await world.create("agentclusters", cluster(knowledge=2))
+    await ready(world)
+    # What it does not declare goes, as after any other change of the manifest.
+    await world.until(lambda: world.get("agentsets", "support-conversation") is None)
+    assert owner_uids(world, "support-knowledge") == [anew["metadata"]["uid"]]
+    left = {name: agent.record.uid for name, agent in world.agents().items()}
+    assert left == {name: uid for name, uid in agents.items() if "knowledge" in name}
+
+
+async def test_only_a_set_without_a_controller_is_adopted_and_its_other_owners_stay(world: World) -> None:
+    node = await world.create("agentnodes", {"metadata": {"name": "owner"}, "spec": {}})
+    reference = {"apiVersion": "choregos.dev/v1", "kind": "AgentNode", "name": "owner", "uid": node["metadata"]["uid"]}
+    for name, controller in (("support-knowledge", False), ("support-search", True)):
+        one = agent_set(name, replicas=1)
+        one["spec"]["cluster"] = "support"
+        one["metadata"]["ownerReferences"] = [{**reference, "controller": controller}]
+        await world.create("agentsets", one)
+    made = await world.create("agentclusters", cluster(knowledge=2, search=1))
+    await world.until(lambda: "support-search" in world.message("agentclusters", "support"))
+    assert world.message("agentclusters", "support").startswith("NameTaken")
+    assert owner_uids(world, "support-knowledge") == [node["metadata"]["uid"], made["metadata"]["uid"]]
+    assert owner_uids(world, "support-search") == [node["metadata"]["uid"]]
+    await world.until(lambda: len(world.ready()) == 3)
+
+
+def owner_uids(world: World, name: str) -> list[str]:
+    return [owner["uid"] for owner in world.get("agentsets", name)["metadata"].get("ownerReferences") or ()]
+
+
 async def test_a_set_whose_owner_vanished_is_deleted(world: World) -> None:
     owner = {"apiVersion": "choregos.dev/v1", "kind": "AgentCluster", "name": "ghost", "uid": "gone"}
     orphan = agent_set("orphan", replicas=1)

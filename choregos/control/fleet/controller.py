@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.abandoned import AbandonedSets
 from choregos.control.fleet.accounts import AccountReconciler
+from choregos.control.fleet.claims import Claims
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
@@ -63,7 +64,9 @@ class FleetTerm(Term):
         kinds = [kind for kind in KINDS if kind.plane == "declarative"]
         self._owners = Owners(objects, [kind.plural for kind in kinds])
         self._judge = GarbageReconciler(objects, self._owners, kinds)
-        self._clusters = self._controller(ClusterReconciler(objects, self._owners, stores.events, clock), LOOP)
+        self._claims = Claims(objects)
+        clusters = ClusterReconciler(objects, self._owners, self._claims, stores.events, clock)
+        self._clusters = self._controller(clusters, LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
         self._namespaces = self._controller(NamespaceReconciler(objects, kinds), LOOP)
@@ -73,6 +76,7 @@ class FleetTerm(Term):
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._owners.load()
+        self._claims.load()
         stack.callback(self._resources.on_change(self._changed))
         of_agents = (self._clusters, self._abandoned)
         for controller in (*of_agents, self._garbage, self._namespaces, self._accounts, self._roles):
@@ -81,6 +85,7 @@ class FleetTerm(Term):
     def _changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._owners.observe(change)
+            self._claims.observe(change)
         for change in changes:
             metadata = change.object["metadata"]
             if change.resource == CLUSTERS:
@@ -88,6 +93,9 @@ class FleetTerm(Term):
             elif change.resource == SETS:
                 if change.object["spec"].get("cluster"):
                     self._clusters.wake(Key(metadata["namespace"], change.object["spec"]["cluster"]))
+                if change.type is ChangeType.DELETED:
+                    for key in self._claims.wanting(change.object):
+                        self._clusters.wake(key)
                 if meta.is_deleting(change.object):
                     self._abandoned.wake(Key(metadata["namespace"], metadata["name"]))
             elif change.resource == NAMESPACES:
