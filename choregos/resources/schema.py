@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from choregos.resources.kind import Kind
+from choregos.resources.kinds.parts import PartSchema
 from choregos.resources.rules.rule import VALIDATIONS
 
 Schema = dict[str, Any]
@@ -55,7 +56,7 @@ def openapi_schema(kind: Kind, group: str, version: str) -> Schema:
     Args:
         group, version: canonical or an alias; they go into `x-kubernetes-group-version-kind`.
     """
-    raw = kind.model.model_json_schema(by_alias=True, mode="validation")
+    raw = kind.model.model_json_schema(by_alias=True, mode="validation", schema_generator=PartSchema)
     schema = _structural(raw, raw.get("$defs", {}))
     schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": kind.kind}]
     # apiVersion and kind are in every object, but clients fill them in; a server that asked for them would be alone.

@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from choregos.foundation.timestamp import parse_rfc3339
 from choregos.resources import names, percent, quantity, selectors
@@ -51,6 +53,17 @@ class Part(BaseModel):
         if isinstance(value, dict) and None in value.values():
             return {key: entry for key, entry in value.items() if entry is not None}
         return value
+
+
+class PartSchema(GenerateJsonSchema):
+    """Generates schemas in which a part that is made when it is absent has the default `{}`: what is in it then, the
+    defaults of its fields say."""
+
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        if "default_factory" not in schema:
+            return super().get_default_value(schema)
+        made = schema["default_factory"]()  # type: ignore[call-arg]
+        return {} if isinstance(made, Part) else made
 
 
 class SnakePart(Part):
