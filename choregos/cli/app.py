@@ -35,6 +35,7 @@ _COMMANDS = (
     ("call", "calling:call", "Call a method of an agent."),
     ("logs", "reports:logs", "Print what an agent has logged."),
     ("events", "reports:events", "Show what happened."),
+    ("audit", "audit:audit", "Show what was refused, and what privileged was done."),
     ("doctor", "doctor.command:doctor", "Find what is wrong with a set-up, and its remedy."),
     ("version", "reports:version", "Show versions."),
 )

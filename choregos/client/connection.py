@@ -13,6 +13,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
@@ -55,8 +56,7 @@ class Connection:
         self._server = access.server
         self._url = _split(access.server)
         self._headers = {"Host": self._url.netloc.rpartition("@")[2], "User-Agent": "choregos"}
-        if access.token:
-            self._headers["Authorization"] = f"Bearer {access.token}"
+        self._token = _Token(access.token, access.token_file)
         self._extensions: dict[str, Any] = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
         if access.server_name:
             self._extensions["sni_hostname"] = access.server_name
@@ -142,7 +142,8 @@ class Connection:
         if query:
             target += "?" + urlencode(query)
         url = httpcore.URL(scheme=self._url.scheme, host=self._url.hostname or "", port=self._url.port, target=target)
-        lines = [(name.encode(), value.encode()) for name, value in {**self._headers, **headers}.items()]
+        sent = {**self._headers, **self._token.header(), **headers}
+        lines = [(name.encode(), value.encode()) for name, value in sent.items()]
         return httpcore.Request(method, url, headers=lines, content=content, extensions=self._extensions)
 
     @asynccontextmanager
@@ -184,6 +185,24 @@ class Connection:
             raise Temporary(f"the API server {self._server} broke off its answer: {_reason(error)}") from error
         except httpcore.LocalProtocolError as error:
             raise Invalid(f"the request cannot be sent: {error}") from error
+
+
+class _Token:
+    """The bearer token, as it is in its file now: short-lived ones are renewed there."""
+
+    def __init__(self, token: str, file: Path | None) -> None:
+        self._text = token
+        self._file = file
+        self._read_at = 0
+
+    def header(self) -> dict[str, str]:
+        if self._file is not None:
+            # A file that is being replaced just now leaves the last token, which is good for a while.
+            with contextlib.suppress(OSError):
+                changed_at = self._file.stat().st_mtime_ns
+                if changed_at != self._read_at:
+                    self._text, self._read_at = self._file.read_text().strip(), changed_at
+        return {"Authorization": f"Bearer {self._text}"} if self._text else {}
 
 
 def _split(server: str) -> SplitResult:

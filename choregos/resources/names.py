@@ -10,6 +10,10 @@ import re
 
 LABEL_LENGTH_MAX = 63
 SUBDOMAIN_LENGTH_MAX = 253
+STORED_BYTES_MAX = 255
+"""Where an object is stored its name is a token of at most so many bytes, in which each byte that is no ASCII letter,
+digit, `-` or `_` takes three."""
+
 SET_NAME_LENGTH_MAX = LABEL_LENGTH_MAX - len("-9999999")
 """An agent is named `<set>-<ordinal>`; this leaves room for ten million ordinals, so that no scaling up can fail."""
 
@@ -17,6 +21,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ENVIRONMENT = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]")
 _KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
 
@@ -36,7 +41,7 @@ def subdomain_fault(name: str) -> str:
         return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
     if not _DNS_SUBDOMAIN.fullmatch(name):
         return f"{name!r} must be lower-case letters, digits, '-' and '.', and begin and end with a letter or digit"
-    return ""
+    return _stored_fault(name)
 
 
 def path_segment_fault(name: str) -> str:
@@ -45,6 +50,14 @@ def path_segment_fault(name: str) -> str:
         return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
     if not name or name in {".", ".."} or "/" in name or "%" in name or not name.isprintable():
         return f"{name!r} must not be empty, '.' or '..', and not hold '/', '%' or what cannot be printed"
+    return _stored_fault(name)
+
+
+def _stored_fault(name: str) -> str:
+    plain = len(_PLAIN.findall(name))
+    size = plain + 3 * (len(name.encode()) - plain)
+    if size > STORED_BYTES_MAX:
+        return f"{name[:20]!r}… takes {size} bytes where it is stored, at most {STORED_BYTES_MAX} are allowed"
     return ""
 
 

@@ -28,6 +28,7 @@ class ApiAccess:
         authority_pem: certificates that its certificate must be signed by; empty: the system's.
         certificate_pem, key_pem: the client's; empty if it has a token.
         token: bearer token; empty if it has a certificate.
+        token_file: where the token was read; whoever renews it writes it there, so read it again.
         namespace: used when none is named.
         server_name: name expected in the server's certificate when it is not the URL's; empty if it is.
     """
@@ -37,6 +38,7 @@ class ApiAccess:
     certificate_pem: bytes = b""
     key_pem: bytes = field(default=b"", repr=False)
     token: str = field(default="", repr=False)
+    token_file: Path | None = None
     namespace: str = "default"
     server_name: str = ""
 
@@ -93,12 +95,16 @@ def load_kubeconfig(paths: Sequence[Path], *, context: str = "") -> ApiAccess:
             f"{cluster_path}: cluster {chosen['cluster']!r} asks not to verify the server, which is not supported; "
             "give its certificate-authority instead"
         )
+    token_file = None
+    if user.get("tokenFile") and not user.get("token"):
+        token_file = user_path.parent / Path(user["tokenFile"]).expanduser()
     return ApiAccess(
         server=str(cluster["server"]).rstrip("/"),
         authority_pem=_bytes(cluster, "certificate-authority", cluster_path),
         certificate_pem=_bytes(user, "client-certificate", user_path),
         key_pem=_bytes(user, "client-key", user_path),
-        token=_token(user, user_path),
+        token=_token(user, token_file, user_path),
+        token_file=token_file,
         namespace=chosen.get("namespace") or "default",
         server_name=str(cluster.get("tls-server-name", "")),
     )
@@ -139,15 +145,13 @@ def _bytes(entry: dict[str, Any], key: str, path: Path) -> bytes:
     return b""
 
 
-def _token(user: dict[str, Any], path: Path) -> str:
-    if user.get("token"):
-        return str(user["token"])
-    if user.get("tokenFile"):
-        try:
-            return (path.parent / Path(user["tokenFile"]).expanduser()).read_text().strip()
-        except OSError as error:
-            raise Invalid(f"{path}: tokenFile cannot be read: {error}") from error
-    return ""
+def _token(user: dict[str, Any], token_file: Path | None, path: Path) -> str:
+    if token_file is None:
+        return str(user.get("token") or "")
+    try:
+        return token_file.read_text().strip()
+    except OSError as error:
+        raise Invalid(f"{path}: tokenFile cannot be read: {error}") from error
 
 
 def _encode(pem: bytes) -> str:

@@ -310,6 +310,10 @@ async def test_reviews_answer_as_the_gate_decides(client: Any) -> None:
         assert (await made(client, path, local))["status"]["allowed"] is allowed
     elsewhere = {"spec": {"resourceAttributes": asked, "user": "eve"}}
     assert (await client.post(f"{group}/namespaces/other/localsubjectaccessreviews", elsewhere)).code == 422
+    for resource in ("agentclusters", "v1agentclusters"):
+        old_name = {"namespace": "default", "verb": "get", "resource": resource}
+        body = {"spec": {"resourceAttributes": old_name}}
+        assert (await made(eve, f"{group}/selfsubjectaccessreviews", body))["status"]["allowed"] is True
     path_question = {"spec": {"nonResourceAttributes": {"path": "/healthz", "verb": "get"}}}
     assert (await made(eve, f"{group}/selfsubjectaccessreviews", path_question))["status"]["allowed"] is True
     rules = await made(eve, f"{group}/selfsubjectrulesreviews", {"spec": {"namespace": "default"}})

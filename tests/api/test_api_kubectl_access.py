@@ -290,6 +290,12 @@ async def test_the_python_client_takes_tokens_and_token_files(
             assert await client.list("agents", namespace="team") == []
             with pytest.raises(Denied, match="cannot list"):
                 await client.list("secrets", namespace="team")
+            if "tokenFile" in credentials:
+                (tmp_path / "token").write_text("renewed by somebody who made a mistake")
+                with pytest.raises(Unauthenticated):
+                    await client.list("agents", namespace="team")
+                (tmp_path / "token").write_text(token)
+                assert await client.list("agents", namespace="team") == []
     await admin("delete", "serviceaccount", "bot", "-n", "team")
     async with Client.from_kubeconfig(tmp_path / "config-0") as client:
         with pytest.raises(Unauthenticated, match="is gone"):

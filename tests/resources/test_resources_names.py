@@ -19,6 +19,15 @@ def test_what_is_no_label_is_told(name: str) -> None:
     assert names.label_fault(name)
 
 
+def test_a_name_that_is_too_long_where_it_is_stored_is_told() -> None:
+    dots = ".".join("a" * 64)
+    assert names.subdomain_fault(dots) == ""
+    assert "takes 256 bytes where it is stored" in names.subdomain_fault(f"{dots}aaa")
+    assert names.path_segment_fault(":" * 85) == ""
+    assert "takes 258 bytes" in names.path_segment_fault(":" * 86)
+    assert "takes 258 bytes" in names.path_segment_fault("ü" * 43)
+
+
 @pytest.mark.parametrize("name", ["a.b", "node-1.rack-7.example", "a" * 253])
 def test_a_subdomain_is_accepted(name: str) -> None:
     assert names.subdomain_fault(name) == ""

@@ -87,10 +87,10 @@ class Grants:
 
     def rules_of(self, user: User, namespace: str) -> list[Rule]:
         """Every rule that the user holds in a namespace; without one, those that hold everywhere."""
-        found = list(EVERYTHING) if ADMINISTRATORS in user.groups else []
+        found = dict.fromkeys(EVERYTHING if ADMINISTRATORS in user.groups else ())
         for _, _, held in self._held(user, namespace):
-            found.extend(rule for rule in held if rule not in found)
-        return found
+            found.update(dict.fromkeys(held))
+        return list(found)
 
     def rules_in(self, role: RoleKey) -> Sequence[Rule] | None:
         """The rules of a role; None if there is no such role."""

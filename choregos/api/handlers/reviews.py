@@ -15,6 +15,7 @@ from choregos.api.rules.options import write_options
 from choregos.api.rules.status import bad_request
 from choregos.foundation.errors import FieldError, Invalid, Unauthenticated
 from choregos.resources.kind import Object
+from choregos.resources.registry import by_plural
 from choregos.security import rbac
 from choregos.security.rbac import AUTHENTICATED, Attributes, User
 from choregos.security.tokens import ISSUER
@@ -107,5 +108,7 @@ def _attributes(spec: dict[str, Any]) -> Attributes:
     asked = spec["resourceAttributes"]
     if not asked["resource"] and asked["subresource"]:
         raise bad_request("a subresource without a resource is nothing")
-    names = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
-    return Attributes(**{name: asked[name] for name in names})
+    names = ("verb", "group", "version", "subresource", "namespace", "name")
+    kind = by_plural(asked["group"], asked["version"] or "v1", asked["resource"])
+    # What is served under two names is the same resource to a rule.
+    return Attributes(resource=kind.plural if kind is not None else asked["resource"], **{n: asked[n] for n in names})
