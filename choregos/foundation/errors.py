@@ -150,7 +150,13 @@ class PayloadTooLarge(CallError):
 class CallCancelled(CallError):
     """The agent stopped, or the caller's own caller went away, before there was a result."""
 
-    code = "Cancelled"
+    code = "CallCancelled"
+
+
+class HostLost(CallError):
+    """The process that had the call has ended, or cannot be reached any more; the agent may or may not have acted."""
+
+    code = "HostLost"
 
 
 class HandlerFailed(CallError):
@@ -175,6 +181,7 @@ CALL_ERRORS: dict[str, type[CallError]] = {
         InvalidArguments,
         PayloadTooLarge,
         CallCancelled,
+        HostLost,
         HandlerFailed,
         Overloaded,
     )

@@ -19,6 +19,7 @@ from choregos.foundation.errors import (
     CallError,
     DeadlineExceeded,
     HandlerFailed,
+    HostLost,
     NoAgent,
     Overloaded,
     Unavailable,
@@ -31,7 +32,7 @@ from choregos.messaging.invocation import Callee, Invoker, inherited_deadline
 from choregos.messaging.transport import CallTransport
 from choregos.messaging.values import decode, encode_arguments
 from choregos.wire.calls import MOVED, Cancel, Failure, Outbound, Request
-from choregos.wire.subjects import call_subject
+from choregos.wire.subjects import call_subject, called_host
 from choregos.wire.worker import CallStats, Candidate
 
 TIMEOUT_S = 30.0
@@ -40,7 +41,7 @@ TIMEOUT_S = 30.0
 ATTEMPTS_MAX = 2
 
 _NO_ARGUMENTS: Mapping[str, Any] = {}
-_COUNTS_AS_FAILURE = (HandlerFailed, DeadlineExceeded, Unavailable, Overloaded)
+_COUNTS_AS_FAILURE = (HandlerFailed, DeadlineExceeded, HostLost, Unavailable, Overloaded)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_answer = msgspec.msgpack.Decoder(Outbound).decode
@@ -115,7 +116,7 @@ class Caller:
         Raises:
             NoAgent, Unavailable, Overloaded, MethodNotFound, InvalidArguments, PayloadTooLarge: it did not begin.
             HandlerFailed, CallCancelled: it began and did not return.
-            DeadlineExceeded: it may have begun.
+            HostLost, DeadlineExceeded: it may have begun.
         """
         order = _Order(target, method, encode_arguments(arguments), self._ends_at(timeout_s), caller)
         avoid: Candidate | None = None
@@ -151,8 +152,9 @@ class Caller:
         return self._tallies.take()
 
     def forget_hosts(self, hosts: Collection[str]) -> None:
-        """These hosts are gone: no call goes there any more until they are resolved again."""
+        """These hosts are gone: no call goes there any more, and those under way end with `HostLost`."""
         self._routes.forget_hosts(hosts)
+        self._transport.abandon(lambda subject: called_host(subject) in hosts)
 
     async def close(self) -> None:
         await self._routes.close()

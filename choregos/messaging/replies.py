@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, Overloaded, Unavailable
+from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, HostLost, Overloaded, Unavailable
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.transport import Farewell
 
@@ -37,7 +37,7 @@ class Replies:
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[bytes | CallError]] = {}
+        self._waiting: dict[int, tuple[str, asyncio.Future[bytes | CallError]]] = {}  # by number: subject and outcome
         self._closed = False
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Replies:
         # cancelled in the same turn of the loop) would be reported as lost.
         deadline = self._deadlines.add(timeout_s, lambda: _settle(future, no_answer(timeout_s)))
         self._number = number = self._number + 1
-        waiting[number] = future
+        waiting[number] = subject, future
         sent = False
         try:
             while (room := self._send(subject, payload, number)) is not None:
@@ -70,7 +70,7 @@ class Replies:
                 # Others may have been sent meanwhile.
                 del waiting[number]
                 self._number = number = self._number + 1
-                waiting[number] = future
+                waiting[number] = subject, future
             else:
                 sent = True
             answer = await future
@@ -88,15 +88,21 @@ class Replies:
 
     def deliver(self, number: int, answer: bytes | CallError) -> None:
         """Ends the waiting of the request of this number; ignores a late or second answer."""
-        future = self._waiting.get(number)
-        if future is not None and not future.done():
-            future.set_result(answer)
+        waiting = self._waiting.get(number)
+        if waiting is not None:
+            _settle(waiting[1], answer)
 
     def refuse_after(self, number: int, reason: str) -> None:
         """Ends the waiting of those sent after this one: they did not begin."""
         for later in tuple(self._waiting):
             if later > number:
                 self.deliver(later, Unavailable(reason))
+
+    def abandon(self, gone: Callable[[str], bool]) -> None:
+        """See `CallTransport.abandon`."""
+        for number, (subject, _) in tuple(self._waiting.items()):
+            if gone(subject):
+                self.deliver(number, HostLost("the agent's host was lost during the call, which may have begun"))
 
     def close(self, reason: str = "the connection was closed while the call was under way") -> None:
         """Takes no more; those that wait may have begun."""
@@ -105,7 +111,7 @@ class Replies:
             self.deliver(number, CallCancelled(reason))
 
 
-def _settle(future: asyncio.Future[bytes | CallError], outcome: CallError) -> None:
+def _settle(future: asyncio.Future[bytes | CallError], outcome: bytes | CallError) -> None:
     if not future.done():
         future.set_result(outcome)
 

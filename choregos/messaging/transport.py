@@ -33,8 +33,8 @@ class CallTransport(Protocol):
         Raises:
             Unavailable: nobody listens on the subject, or the bus cannot be reached; nothing was sent.
             DeadlineExceeded: no reply within `timeout_s` seconds; it may have been received.
-            CallCancelled: there will be no reply, as this transport was closed or whoever was asked has ended; it may
-                have been received.
+            CallCancelled: there will be no reply, as this transport was closed; it may have been received.
+            HostLost: there will be no reply, as whoever was asked has ended; it may have been received.
             Overloaded: too many requests wait already.
             PayloadTooLarge: nothing was sent.
         """
@@ -50,6 +50,10 @@ class CallTransport(Protocol):
 
     async def serve(self, subject: str, on_message: OnMessage) -> Closer:
         """Delivers what is sent to `subject` from now on (the bus knows it when this returns), across reconnects."""
+        ...
+
+    def abandon(self, gone: Callable[[str], bool]) -> None:
+        """Whoever served the subjects that `gone` is true of has ended: requests to them under way raise `HostLost`."""
         ...
 
     async def close(self) -> None:

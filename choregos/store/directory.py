@@ -90,6 +90,10 @@ class Directory(ReadModel[InstanceChange]):
         """The agents bound to one node, in no order; an empty `node`: those that are bound to none."""
         return self._all(self._index.on_node(node))
 
+    def has_host(self, host: str) -> bool:
+        """Whether some agent is known to be in this worker."""
+        return self._index.has_host(host)
+
     def with_capability(self, namespace: str, capability: str) -> Sequence[Instance]:
         """The ready agents that have it, in no order."""
         return self._all(self._index.ready_with(namespace, capability))

@@ -128,6 +128,11 @@ class Instance(msgspec.Struct, frozen=True, gc=False, eq=False):
         return Phase.PENDING if self.status is None else self.status.phase
 
     @property
+    def host(self) -> str:
+        """The worker that has it; empty while none does, or none is known."""
+        return self.status.host if self.status is not None else ""
+
+    @property
     def ready(self) -> bool:
         """Takes calls now."""
         return self.status is not None and self.status.ready and not self.record.deletion_ms

@@ -1,4 +1,4 @@
-"""Indexes over the directory's instances: by node, by set, by labels, and by capability of those that are ready.
+"""Indexes over the directory's instances: by node, host, set and labels, and by capability of those that are ready.
 
 Invariant: after `update(previous, new)` every index shows `new` and no trace of `previous`; a template is known while
 it has a record or an instance.
@@ -25,6 +25,7 @@ class InstanceIndex:
         self._groups: dict[str, dict[tuple[str, str], Group]] = {}  # namespace -> (set uid, digest) -> group
         self._groups_of_set: dict[str, list[Group]] = {}
         self._by_node: dict[str, set[Key]] = {}
+        self._on_host: dict[str, int] = {}  # host -> how many
         self._ready: dict[tuple[str, str], set[Key]] = {}  # (namespace, capability) -> keys
 
     def group(self, namespace: str, record: AgentRecord) -> Group:
@@ -65,6 +66,7 @@ class InstanceIndex:
         """Replaces one state of an instance by another; None: it is not there."""
         self._update_group(previous, new)
         self._update_node(previous, new)
+        self._update_host(previous, new)
         self._update_ready(previous, new)
 
     def _update_group(self, previous: Instance | None, new: Instance | None) -> None:
@@ -100,6 +102,18 @@ class InstanceIndex:
         if new is not None and after is not None:
             self._by_node.setdefault(after, set()).add(new.key)
 
+    def _update_host(self, previous: Instance | None, new: Instance | None) -> None:
+        before = previous.host if previous is not None else ""
+        after = new.host if new is not None else ""
+        if before == after:
+            return
+        if after:
+            self._on_host[after] = self._on_host.get(after, 0) + 1
+        if before:
+            self._on_host[before] -= 1
+            if not self._on_host[before]:
+                del self._on_host[before]
+
     def _update_ready(self, previous: Instance | None, new: Instance | None) -> None:
         before = previous.capabilities if previous is not None and previous.ready else ()
         after = new.capabilities if new is not None and new.ready else ()
@@ -131,6 +145,9 @@ class InstanceIndex:
 
     def on_node(self, node: str) -> Iterable[Key]:
         return self._by_node.get(node, ())
+
+    def has_host(self, host: str) -> bool:
+        return host in self._on_host
 
     def ready_with(self, namespace: str, capability: str) -> Iterable[Key]:
         return self._ready.get((namespace, capability), ())

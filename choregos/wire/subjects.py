@@ -112,6 +112,12 @@ def call_subject(region: str, namespace: str, host: str) -> str:
     return f"c.{token(region)}.{token(namespace)}.{token(host)}"
 
 
+def called_host(subject: str) -> str:
+    """The host whose `call_subject` this is; empty if it is no such subject."""
+    parts = subject.split(".")
+    return untoken(parts[3]) if parts[0] == "c" and len(parts) == 4 else ""
+
+
 def matches(filter: str, subject: str) -> bool:
     """Whether a NATS filter (`*` one token, `>` one or more at the end) covers `subject`."""
     if filter in (">", subject):

@@ -90,8 +90,11 @@ async def test_calls_between_workers_go_on_without_the_bus(nats_address, open_st
         assert (tmp_path / "said").read_text() == str(number)
 
 
-async def test_who_waits_for_a_worker_that_is_killed_is_told_at_once_and_finds_the_next(open_stage, callers, directory):
-    async with open_stage(workers=2, sockets=directory) as stage:
+@pytest.mark.parametrize("by_socket", [True, False], ids=["by socket", "over the bus"])
+async def test_who_waits_for_a_worker_that_is_killed_is_told_at_once_and_finds_the_next(
+    open_stage, callers, directory, by_socket
+):
+    async with open_stage(workers=2, sockets=directory if by_socket else None) as stage:
         await callers(stage)
         killed = await stage.call("ada", "ask", agent="bob", method="process")
         call = stage.call("ada", "ask", agent="bob", method="slow", seconds=1000.0, timeout_s=1000.0)
@@ -103,10 +106,10 @@ async def test_who_waits_for_a_worker_that_is_killed_is_told_at_once_and_finds_t
         with pytest.raises(HandlerFailed, match="may have begun") as told:
             async with asyncio.timeout(30.0):
                 await waiting
-        assert told.value.remote_type == "CallCancelled"
+        assert told.value.remote_type == "HostLost"
         await stage.until_running("bob", restarts=1)
         assert await stage.call("ada", "ask", agent="bob", method="process") not in (killed, 0)
-        assert len(list(directory.iterdir())) == 2
+        assert not by_socket or len(list(directory.iterdir())) == 2
 
 
 async def test_nothing_is_left_of_a_host_that_has_ended(open_stage, callers, directory):

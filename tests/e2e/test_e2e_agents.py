@@ -14,7 +14,7 @@ from e2e_fleet import until_event
 from e2e_machine import AGENTS, Object, UpProcess, applied, cluster, condition, deleted, until
 
 from choregos.client import Client
-from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, HandlerFailed
+from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, HandlerFailed, HostLost
 
 pytestmark = pytest.mark.real
 
@@ -248,6 +248,33 @@ async def test_an_agent_that_is_deleted_ends_the_calls_it_serves(machine: UpProc
         await client.delete("agent", "desk-worker-0")
     assert isinstance(call.result(), CallCancelled)
     await _until_says(note, "cancelled")
+
+
+@pytest.mark.parametrize("how", ["exit", "SIGSEGV", "SIGKILL"])
+async def test_a_call_whose_worker_dies_is_told_so(machine: UpProcess, client: Client, how: str):
+    await applied(client, cluster("mortal", machine.template("worker", "Worker", 2)))
+    target = {"agent": "mortal-worker-0", "method": "die"}
+    error = await failure_of(client.call_detailed(target, {"how": how}, timeout_s=100))
+    assert isinstance(error, HostLost)
+    assert "may have begun" in str(error)
+
+
+async def test_a_call_whose_node_dies_is_told_so(machine: UpProcess, client: Client):
+    await applied(client, cluster("desk", machine.template("worker", "Worker", 1)))
+    note = machine.places / "node-killed"
+    target = {"agent": "desk-worker-0", "method": "wait_to_be_cancelled"}
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(failure_of(client.call_detailed(target, {"note": note.name}, timeout_s=100)))
+        await _until_says(note, "begun")
+        machine.only("node").kill()
+    assert isinstance(call.result(), HostLost)
+
+
+async def test_the_command_line_says_that_the_host_was_lost(machine: UpProcess, client: Client):
+    await applied(client, cluster("desk", machine.template("worker", "Worker", 1)))
+    result = await asyncio.to_thread(machine.choregos, "call", "desk-worker-0", "die", '{"how": "exit"}')
+    assert result.code == 1
+    assert "HostLost" in result.err
 
 
 async def _until_says(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from choregos.foundation.errors import (
     CallError,
     DeadlineExceeded,
     HandlerFailed,
+    HostLost,
     InvalidArguments,
     MethodNotFound,
     NoAgent,
@@ -344,6 +345,23 @@ async def test_hosts_that_are_gone_are_forgotten(world: World) -> None:
     world.caller.forget_hosts({"h1"})
     await world.caller.call(ECHO, "echo")
     assert len(world.asked) == 2
+
+
+async def test_a_call_whose_host_is_lost_ends_and_is_not_repeated(world: World) -> None:
+    host = await world.host("h1")
+    ada = host.add("a", "uid-a", world.caller)
+    world.say("a")
+    waiting = asyncio.ensure_future(world.caller.call(Target("default", agent="a"), "wait"))
+    await ada.waiting.wait()
+    world.caller.forget_hosts({"h2"})
+    world.caller.forget_hosts({"h1"})
+    with pytest.raises(HostLost) as caught:
+        await waiting
+    assert (caught.value.agent, caught.value.code) == ("default/a", "HostLost")
+    assert ada.calls == 1
+    (stats,) = world.caller.take_stats()
+    assert (stats.calls, stats.failures) == (1, 1)
+    await host.server.close()
 
 
 async def test_what_was_seen_is_counted_and_taken_once(world: World) -> None:

@@ -210,7 +210,7 @@ async def test_closing_answers_what_runs() -> None:
         await setting.server.close()
         answer = await waiting
     assert isinstance(answer, Failure)
-    assert answer.code == "Cancelled"
+    assert answer.code == "CallCancelled"
     assert "shutting down" in answer.message
 
 

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 from neighbour_world import SUBJECT, Raw, World
 
-from choregos.foundation.errors import CallCancelled, PayloadTooLarge, Unavailable
+from choregos.foundation.errors import HostLost, PayloadTooLarge, Unavailable
 from choregos.messaging import neighbourhood
 from choregos.messaging.backends import neighbour_links, neighbours
 from choregos.messaging.backends.neighbour_frames import frame, last_taken
@@ -177,7 +177,7 @@ async def test_who_dies_during_a_call_is_noticed_at_once_and_not_asked_again(wor
 
     await world.pretend(answer)
     client = await world.open()
-    with pytest.raises(CallCancelled, match="may have begun"):
+    with pytest.raises(HostLost, match="may have begun"):
         await client.request(SUBJECT, b"hello", 60)
     assert len(asked) == 1
 
@@ -188,7 +188,7 @@ async def test_who_was_killed_and_comes_back_is_found(world: World) -> None:
 
     await world.pretend(answer)
     client = await world.open()
-    with pytest.raises(CallCancelled):
+    with pytest.raises(HostLost):
         await client.request(SUBJECT, b"hello", 60)
     echo, _ = await world.serve()
     assert await client.request(SUBJECT, b"hello", 20) == b"re:hello"
@@ -232,7 +232,7 @@ async def test_closing_ends_what_is_asked_either_way(world: World) -> None:
     by_socket = asyncio.ensure_future(client.request(SUBJECT, b"1", 60))
     await echo.until(1)
     await echo.transport.close()
-    with pytest.raises(CallCancelled):
+    with pytest.raises(HostLost):
         await by_socket
 
 

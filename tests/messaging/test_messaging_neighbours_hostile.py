@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from neighbour_world import PATIENCE_S, SUBJECT, Raw, World
 
-from choregos.foundation.errors import CallCancelled, DeadlineExceeded
+from choregos.foundation.errors import DeadlineExceeded, HostLost
 from choregos.messaging.backends import neighbour_links, neighbours
 from choregos.messaging.backends.neighbour_frames import GREETING, frame
 from choregos.messaging.backends.outflow import BUFFER_BYTES_MAX
@@ -111,7 +111,7 @@ async def test_who_answers_with_nonsense_ends_what_waits_for_it(world: World) ->
 
     await world.pretend(answer)
     client = await world.open()
-    with pytest.raises(CallCancelled):
+    with pytest.raises(HostLost):
         await client.request(SUBJECT, b"hello", 60)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from choregos.foundation.errors import CallCancelled, DeadlineExceeded, Unavailable
+from choregos.foundation.errors import CallCancelled, DeadlineExceeded, HostLost, Unavailable
 from choregos.messaging.transport import CallTransport
 
 OpenTransport = Callable[[], Awaitable[CallTransport]]
@@ -127,6 +127,23 @@ async def test_a_failing_listener_does_not_end_the_connection(
     await client.publish(subject, b"bad")
     assert await client.request(subject, b"good", 5) == b"re:good"
     assert "failed" in caplog.text
+
+
+async def test_requests_to_who_is_gone_are_abandoned_and_others_go_on(
+    open_transport: OpenTransport, subject: str
+) -> None:
+    server, client = await open_transport(), await open_transport()
+    echo = Echo(server)
+    echo.silent = True
+    await server.serve(subject, echo.on_message)
+    waiting = asyncio.ensure_future(client.request(subject, b"hello", 60))
+    await echo.wait_for(1)
+    client.abandon(lambda asked: asked != subject)
+    client.abandon(lambda asked: asked == subject)
+    with pytest.raises(HostLost, match="may have begun"):
+        await waiting
+    echo.silent = False
+    assert await client.request(subject, b"again", 5) == b"re:again"
 
 
 async def test_closing_ends_the_requests_under_way(open_transport: OpenTransport, subject: str) -> None:

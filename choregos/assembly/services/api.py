@@ -28,6 +28,7 @@ from choregos.foundation.clock import Clock, SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks
 from choregos.mesh.caller import Caller
+from choregos.mesh.lost_hosts import LostHosts
 from choregos.mesh.resolver import Resolver
 from choregos.mesh.routes import Statistics
 from choregos.messaging.backends.nats import open_nats_transport
@@ -73,6 +74,7 @@ async def _open_context(
     resolver = Resolver(directory, Statistics(), time.monotonic)
     caller = Caller(transport, resolver.resolve, region=region, roll=random.random)
     stack.push_async_callback(caller.close)
+    stack.callback(LostHosts(directory, caller.forget_hosts).close)
     tasks = await stack.enter_async_context(Tasks())
     tasks.start(_learn(resolver, caller, clock), "learn from outside calls")
     ids = SystemIds()

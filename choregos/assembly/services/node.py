@@ -25,6 +25,7 @@ from choregos.control.node.statuses import StatusReporter
 from choregos.foundation.bus import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
+from choregos.mesh.lost_hosts import LostHosts
 from choregos.mesh.resolver import Resolvers
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.deadlines import Deadlines
@@ -109,4 +110,7 @@ async def _open_host(
         clock=clock,
         ids=ids,
     )
-    return await stack.enter_async_context(host), statuses, instances
+    await stack.enter_async_context(host)
+    # Of workers of other nodes; of its own the host knows sooner.
+    stack.callback(LostHosts(instances, host.invalidate).close)
+    return host, statuses, instances

@@ -87,6 +87,9 @@ class MemoryCallTransport:
 
         return close
 
+    def abandon(self, gone: Callable[[str], bool]) -> None:
+        self._replies.abandon(gone)
+
     async def close(self) -> None:
         self._replies.close()
         self._bus.silence(self._prefix + "*")

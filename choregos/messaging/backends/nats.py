@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from choregos.foundation.bus_address import BusAddress, inbox_prefix
@@ -50,6 +50,9 @@ class NatsCallTransport:
                     await self._connection.flush()
 
         return close
+
+    def abandon(self, gone: Callable[[str], bool]) -> None:
+        self._replies.abandon(gone)
 
     async def close(self) -> None:
         self._replies.close()

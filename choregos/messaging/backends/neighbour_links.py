@@ -165,7 +165,8 @@ class AskingLink(_Link):
 
     def _over(self) -> None:
         self._no_more()
-        self.replies.close("the agent's worker ended during the call, which may have begun")
+        self.replies.abandon(lambda _: True)
+        self.replies.close()
 
 
 class AnsweringLink(_Link):

@@ -98,14 +98,23 @@ class NeighbourCallTransport:
 
         return close
 
+    def abandon(self, gone: Callable[[str], bool]) -> None:
+        self._bus.abandon(gone)
+        # Usually their ends are known already; but whoever inherited the socket from its process holds it open.
+        for link in self._opened:
+            link.replies.abandon(gone)
+
     async def close(self) -> None:
         self._closed = True
         self._sweeping.cancel()
         await self._tasks.close()
         for leave in tuple(self._services):
             leave()
-        for link in (*self._opened, *self._answering.values()):
+        for link in tuple(self._opened):
+            link.replies.close()
             link.close()
+        for answering in tuple(self._answering.values()):
+            answering.close()
         await self._bus.close()
 
     # Whom we ask

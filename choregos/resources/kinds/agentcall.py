@@ -57,7 +57,7 @@ class CallFailure(Part):
 
     code: str
     """Stable word for programs: `NoAgent`, `Unavailable`, `DeadlineExceeded`, `MethodNotFound`, `InvalidArguments`,
-    `PayloadTooLarge`, `Cancelled`, `HandlerFailed`, `Overloaded`."""
+    `PayloadTooLarge`, `CallCancelled`, `HostLost`, `HandlerFailed`, `Overloaded`."""
     message: str = ""
     """What went wrong, for people."""
     type: str = ""

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ class Worker(Agent):
     @capability("work")
     async def environment(self, name: str) -> list[str | None]:
         return [self.env.get(name), os.environ.get(name)]
+
+    @capability("work")
+    async def die(self, how: str) -> None:
+        if how == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.Signals[how])
+        await asyncio.Event().wait()
 
     @capability("work")
     async def wait_to_be_cancelled(self, note: str) -> None:
