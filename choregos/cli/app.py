@@ -32,6 +32,12 @@ _COMMANDS = (
     ("delete", "changes:delete", "Delete objects, and wait until they are gone."),
     ("scale", "changes:scale", "Set how many agents a set shall have."),
     ("wait", "changes:wait", "Wait until objects are as they should be."),
+    ("rollout status", "rollout.following:status", "Tell how far a rollout is, until it is done."),
+    ("rollout history", "rollout.going_back:history", "Show the templates that sets have had."),
+    ("rollout undo", "rollout.going_back:undo", "Go back to an earlier template of a set."),
+    ("rollout restart", "rollout.changing:restart", "Replace all agents."),
+    ("rollout pause", "rollout.changing:pause", "Have a changed template replace nobody for now."),
+    ("rollout resume", "rollout.changing:resume", "Go on with what was paused."),
     ("call", "calling:call", "Call a method of an agent."),
     ("logs", "reports:logs", "Print what an agent has logged."),
     ("events", "reports:events", "Show what happened."),
@@ -39,6 +45,8 @@ _COMMANDS = (
     ("doctor", "doctor.command:doctor", "Find what is wrong with a set-up, and its remedy."),
     ("version", "reports:version", "Show versions."),
 )
+
+_GROUPS = {"rollout": "Follow, repeat and take back changes of templates."}
 
 
 def build_app() -> App:
@@ -57,8 +65,13 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for name, path, summary in _COMMANDS:
-        app.command(f"choregos.cli.{path}", name=name, help=summary)
+    groups = {"": app}
+    for name, summary in _GROUPS.items():
+        groups[name] = App(name=name, help=summary)
+        app.command(groups[name])
+    for words, path, summary in _COMMANDS:
+        group, _, name = words.rpartition(" ")
+        groups[group].command(f"choregos.cli.{path}", name=name, help=summary)
     return app
 
 
@@ -119,15 +132,23 @@ def explain(error: ChoregosError) -> str:
 
 def _command_first(words: list[str]) -> list[str]:
     """Options before the command go behind it."""
-    leading: list[str] = []
-    rest = list(words)
-    while rest:
-        name, given, _ = rest[0].partition("=")
+    leading, rest = _leading(words)
+    command, rest = rest[:1], rest[1:]
+    if command and command[0] in _GROUPS:
+        more, rest = _leading(rest)
+        command, leading, rest = [*command, *rest[:1]], leading + more, rest[1:]
+    return [*command, *leading, *rest]
+
+
+def _leading(words: list[str]) -> tuple[list[str], list[str]]:
+    """The options of every command at the beginning, and the rest."""
+    end = 0
+    while end < len(words):
+        name, given, _ = words[end].partition("=")
         if name not in _LEADING:
             break
-        count = 1 if given else _LEADING[name]
-        leading, rest = leading + rest[:count], rest[count:]
-    return [*rest[:1], *leading, *rest[1:]]
+        end += 1 if given else _LEADING[name]
+    return words[:end], words[end:]
 
 
 def _has_log_file() -> bool:

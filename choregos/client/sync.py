@@ -73,8 +73,13 @@ class SyncClient:
     def apply(self, manifest: Object) -> Applied:
         return self._wait(self._client.apply(manifest))
 
-    def patch(self, kind: str, name: str, patch: Patch, *, namespace: str | None = None) -> Object:
-        return self._wait(self._client.patch(kind, name, patch, namespace=namespace))
+    def replace(self, obj: Object) -> Object:
+        return self._wait(self._client.replace(obj))
+
+    def patch(
+        self, kind: str, name: str, patch: Patch, *, namespace: str | None = None, subresource: str = ""
+    ) -> Object:
+        return self._wait(self._client.patch(kind, name, patch, namespace=namespace, subresource=subresource))
 
     def scale(self, kind: str, name: str, replicas: int, *, namespace: str | None = None) -> Object:
         return self._wait(self._client.scale(kind, name, replicas, namespace=namespace))
