@@ -1,4 +1,4 @@
-"""The command `choregos`: the client's commands, and those that start something."""
+"""The command `choregos`: the client's commands, and those that start something; and the plugin `kubectl choregos`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ def main() -> None:
     from choregos.cli import app
 
     sys.exit(app.run(sys.argv[1:], commands.register))
+
+
+def kubectl_plugin() -> None:
+    from choregos.cli import app
+
+    sys.exit(app.run_as_plugin(sys.argv[1:]))
 
 
 if __name__ == "__main__":

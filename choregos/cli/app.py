@@ -21,9 +21,11 @@ from choregos.foundation.errors import CallError, ChoregosError, Temporary, Unav
 log = logging.getLogger(__name__)
 
 DEBUG = "--debug"
+LIKE_KUBECTL = "--like-kubectl"
+PROGRAM = "choregos"
 
 # Options that may also stand before the command, as kubectl has it; the number of words they take.
-_LEADING = {"-n": 2, "--namespace": 2, "--kubeconfig": 2, "--data-dir": 2}
+_LEADING = {"-n": 2, "--namespace": 2, "--kubeconfig": 2, "--context": 2, "--data-dir": 2, LIKE_KUBECTL: 1}
 
 _COMMANDS = (
     ("apply", "changes:apply", "Make objects as manifests say."),
@@ -49,10 +51,10 @@ _COMMANDS = (
 _GROUPS = {"rollout": "Follow, repeat and take back changes of templates."}
 
 
-def build_app() -> App:
+def build_app(program: str = PROGRAM) -> App:
     """The commands of a client; those that start something are added by whoever knows them."""
     app = App(
-        name="choregos",
+        name=program,
         help=(
             "Kubernetes for AI agents.\n\nResults go to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 wrong "
             "usage, 3 not found, 4 timed out, 5 refused as invalid, 6 not allowed, 7 unreachable for now. "
@@ -75,21 +77,22 @@ def build_app() -> App:
     return app
 
 
-def run(arguments: Sequence[str], register: Callable[[App], None] = lambda app: None) -> int:
+def run(arguments: Sequence[str], register: Callable[[App], None] = lambda app: None, *, program: str = PROGRAM) -> int:
     """Runs one command line; returns the exit code.
 
     Args:
         register: adds further commands.
+        program: what the user has called.
     """
     words = [word for word in arguments if word != DEBUG]
     debug = len(words) < len(arguments)
-    app = build_app()
+    app = build_app(program)
     register(app)
     try:
         app(_command_first(words), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        _say(_usage(error))
+        _say(_usage(error, program))
         return ExitCode.USAGE
     except UsageError as error:
         _say(str(error))
@@ -115,6 +118,11 @@ def run(arguments: Sequence[str], register: Callable[[App], None] = lambda app: 
     return ExitCode.OK
 
 
+def run_as_plugin(arguments: Sequence[str]) -> int:
+    """As `run`, for `kubectl choregos …`: the same commands, for the server and namespace that kubectl would use."""
+    return run([LIKE_KUBECTL, *arguments], program="kubectl choregos")
+
+
 def explain(error: ChoregosError) -> str:
     """An error as one paragraph, with the remedy where there is one."""
     text = str(error) or type(error).__name__
@@ -133,10 +141,13 @@ def explain(error: ChoregosError) -> str:
 def _command_first(words: list[str]) -> list[str]:
     """Options before the command go behind it."""
     leading, rest = _leading(words)
-    command, rest = rest[:1], rest[1:]
-    if command and command[0] in _GROUPS:
-        more, rest = _leading(rest)
-        command, leading, rest = [*command, *rest[:1]], leading + more, rest[1:]
+    depth = 1
+    if rest and rest[0] in _GROUPS:
+        more, behind = _leading(rest[1:])
+        leading, rest, depth = leading + more, [rest[0], *behind], 2
+    command, rest = rest[:depth], rest[depth:]
+    if len(command) < depth or command[-1].startswith("-"):
+        return [*command, *rest]  # there is no command to give them to: help
     return [*command, *leading, *rest]
 
 
@@ -156,9 +167,9 @@ def _has_log_file() -> bool:
     return any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers)
 
 
-def _usage(error: CycloptsError) -> str:
+def _usage(error: CycloptsError, program: str) -> str:
     # The names of the command only: `choregos get`.
-    chain = " ".join(["choregos", *(error.command_chain or ())])
+    chain = " ".join([program, *(error.command_chain or ())])
     return f"{' '.join(str(error).split())} See `{chain} --help`."
 
 

@@ -24,6 +24,7 @@ class Session:
 
     Attributes:
         namespace: None: the kubeconfig's.
+        like_kubectl: mean the server that kubectl means; what the plugin `kubectl choregos` says.
     """
 
     namespace: Annotated[
@@ -32,9 +33,11 @@ class Session:
     kubeconfig: Annotated[
         Path | None, Parameter(help="Kubeconfig; by default the data directory's, then $KUBECONFIG.")
     ] = None
+    context: Annotated[str, Parameter(help="Context of the kubeconfig; by default its current one.")] = ""
     data_dir: Annotated[
         Path | None, Parameter(help="Data directory of `choregos up`; by default $CHOREGOS_DATA_DIR, then .choregos.")
     ] = None
+    like_kubectl: Annotated[bool, Parameter(show=False)] = False
 
     @property
     def environment(self) -> Environment:
@@ -52,6 +55,8 @@ class Session:
             return [self.kubeconfig]
         if self.data_dir is not None:
             return [self.data_directory / "kubeconfig"]
+        if self.like_kubectl:
+            return [*self.environment.kubeconfigs] or [self.environment.home / ".kube" / "config"]
         return kubeconfig_paths(self.environment)
 
     def connect(self) -> Client:
@@ -65,7 +70,7 @@ class Session:
         from choregos.security.kubeconfig import load_kubeconfig
 
         try:
-            return Client(load_kubeconfig(self.kubeconfigs()))
+            return Client(load_kubeconfig(self.kubeconfigs(), context=self.context))
         except NotFound as error:
             raise NotFound(
                 f"{error}. Start a fleet here with `choregos up`, or say where one is with --data-dir, --kubeconfig, "
