@@ -59,14 +59,15 @@ class HostStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostEvent(msgspec.Struct, frozen=True, gc=False):
-    """Something a person may want to know; of many agents that suffer the same at once it names the first.
+    """Something that happened once, which a person may want to know.
+
+    Of many agents that suffer the same at once it is about the first, and its message has their number.
 
     Attributes:
         type: `Normal` or `Warning`.
         reason: a CamelCase word: `ImportFailed`, `StartFailed`, `StartTimeout`, `ProbeFailed`, `Blocked`,
             `Crashed`, `NotReady`, `WorkerLost`, `WorkerFailed`.
         namespace, name, uid: the agent; name and uid are empty if it is about a worker.
-        count: agents it happened to.
     """
 
     type: str
@@ -75,7 +76,6 @@ class HostEvent(msgspec.Struct, frozen=True, gc=False):
     namespace: str
     name: str = ""
     uid: str = ""
-    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ import resource
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
+import msgspec
+
 from choregos.agent import supervision
 from choregos.agent.alarms import Alarms, Timer
 from choregos.agent.commands.book import CommandBook, Place
@@ -48,7 +50,7 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks, logged
-from choregos.resources.events import shortened
+from choregos.resources.events import cause_of, shortened
 from choregos.wire import worker as wire
 from choregos.wire.commands import CommandReply, CommandRequest
 from choregos.wire.instances import NOT_READY, Phase
@@ -102,7 +104,7 @@ class AgentHost:
         self._wanting: dict[str, Lodging] = {}
         self._stopping: dict[tuple[str, float], list[str]] = {}
         self._changed: dict[str, HostStatus] = {}
-        self._events: dict[tuple[str, str, str], HostEvent] = {}
+        self._events: dict[tuple[str, ...], tuple[HostEvent, int]] = {}  # what happened, and to how many beside
         self._alarms = Alarms(clock, _call_later, self._wake)
 
     async def __aenter__(self) -> Self:
@@ -192,8 +194,10 @@ class AgentHost:
         if not ending.wanted:
             reason = "WorkerLost" if ending.greeted else "WorkerFailed"
             message = f"worker {worker.host} with {len(residents)} agents: {ending.message}"
+            if (culprit := self._lives.get(ending.culprit)) is not None:
+                message += f"; blamed is {culprit.assignment.namespace}/{culprit.assignment.name}"
             message = f"{message}; {ending.details}" if ending.details else message
-            self._announce(HostEvent("Warning", reason, message, worker.namespace, count=max(1, len(residents))))
+            self._announce(HostEvent("Warning", reason, message, worker.namespace))
             self._logs.append(worker.host, moment.now_ms, "ERROR", message)
         summary = f"worker {worker.host} ended: {ending.message}"
         for uid in residents:
@@ -313,9 +317,9 @@ class AgentHost:
 
     def _announce(self, event: HostEvent, template: str = "") -> None:
         """Many agents of one template that fail alike in one turn make one event."""
-        key = (event.namespace, event.reason, template or event.message)
-        known = self._events.get(key)
-        self._events[key] = event if known is None else _with_one_more(known)
+        key = (event.namespace, event.reason, template, cause_of(event.message))
+        first, others = self._events.get(key, (event, -1))
+        self._events[key] = first, others + 1
         self._flush_soon()
 
     def _flush_soon(self) -> None:
@@ -335,8 +339,8 @@ class AgentHost:
         events, self._events = self._events, {}
         if changed:
             _attempt(self._on_statuses, tuple(changed.values()))
-        for event in events.values():
-            _attempt(self._on_event, event)
+        for event, others in events.values():
+            _attempt(self._on_event, _with_others(event, others))
 
     def _place(self) -> None:
         wanting, self._wanting = self._wanting, {}
@@ -418,5 +422,7 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _with_one_more(event: HostEvent) -> HostEvent:
-    return HostEvent(event.type, event.reason, event.message, event.namespace, event.name, event.uid, event.count + 1)
+def _with_others(event: HostEvent, others: int) -> HostEvent:
+    if not others:
+        return event
+    return msgspec.structs.replace(event, message=f"{event.message}\n(and {others} more agents of its template)")

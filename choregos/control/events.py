@@ -1,8 +1,9 @@
 """Reports what happened as core/v1 Events, without ever holding up who reports it.
 
-Invariants: `record` returns at once; the same thing told again while it waits is one event with a higher count; what
-waits is bounded, and what is over the bound is dropped and its number logged, because an event is a courtesy. Written
-in the background, a few at a time, so that a crowd of agents failing at once does not flood the store.
+Invariants: `record` returns at once; the same thing told again while it waits is one event with a higher count; an
+object has few events of one reason, however many causes it finds for it; what waits is bounded, and what is over the
+bound is dropped and its number logged, because an event is a courtesy. Written in the background, a few at a time, so
+that a crowd of agents failing at once does not flood the store.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Self
 
+from choregos.control.event_causes import Causes
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, NotFound, Temporary
 from choregos.foundation.ids import IdSource
@@ -52,6 +54,7 @@ class EventRecorder:
         self._waiting: dict[tuple[str, str], Object] = {}  # (namespace, name) → event, oldest first
         self._wake = asyncio.Event()
         self._dropped = 0  # since the log was last told of it
+        self._causes = Causes(clock)
 
     async def __aenter__(self) -> Self:
         self._tasks.start(self._write_rounds(), f"{self._component}-events")
@@ -81,15 +84,13 @@ class EventRecorder:
             elif after.get("reason") in NEEDS_PEOPLE:
                 self.record(about, WARNING, after["reason"], after["message"])
 
-    def record_reference(
-        self, involved: Mapping[str, Any], reason: str, message: str, *, type: str = NORMAL, count: int = 1
-    ) -> None:
-        """As `record`, about what `resources.events.reference` made; `count`: how often it happened."""
+    def record_reference(self, involved: Mapping[str, Any], reason: str, message: str, *, type: str = NORMAL) -> None:
+        """As `record`, about what `resources.events.reference` made."""
         now_ms = self._clock.wall_ms()
+        message = self._causes.admit((type, reason, *involved.items()), message)
         event = new_event(
             involved, reason, message, now_ms=now_ms, component=self._component, type=type, host=self._host
         )
-        event["count"] = count
         key = (event["metadata"]["namespace"], event["metadata"]["name"])
         waiting = self._waiting.get(key)
         if waiting is not None:

@@ -1,13 +1,15 @@
 """Events (core/v1): what happened to an object, for `kubectl describe` and `kubectl events`.
 
-An event's name is made from what it is about, so the same thing happening again is the same object with a higher
-count: however often an agent crashes, its events stay few. Nobody needs to remember what was reported before; the
-writer creates, and on `AlreadyExists` writes `repeated`.
+An event's name is made from what it is about and why, so the same thing happening again is the same object with a
+higher count, and what happens for another reason is another object. Messages that differ in numbers and generated
+names only have the same cause. Nobody needs to remember what was reported before; the writer creates, and on
+`AlreadyExists` writes `repeated`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +23,13 @@ NORMAL, WARNING = "Normal", "Warning"
 MESSAGE_LENGTH_MAX = 8_192
 """Longer messages (tracebacks) lose their middle: the beginning says where, the end says what."""
 
+COMBINED = "(combined from similar events): "
+"""Begins the message of the one event that stands for those of too many causes, as in Kubernetes."""
+
 _NAME_LENGTH_MAX = 200
+# A worker's name, and whatever has a digit in it: a figure, an address, a generated name. But not where in a file it
+# happened, nor how a process ended.
+_VARYING = re.compile(r"(?<=\bworker )\S+|(?<!\bline )(?<!\bstatus )(?<!\bsignal )(?<![\w.-])[\w.-]*\d[\w.-]*")
 _CUT = "\n… cut …\n"
 
 
@@ -86,7 +94,7 @@ def new_event(
 
 
 def aggregation_key(event: ReadOnlyObject) -> tuple[str, ...]:
-    """Events with equal keys are one event. The message is left out: it often holds a number that differs each time."""
+    """Events with equal keys are one event."""
     involved = event.get("involvedObject") or {}
     source = event.get("source") or {}
     return (
@@ -95,7 +103,13 @@ def aggregation_key(event: ReadOnlyObject) -> tuple[str, ...]:
         str(event.get("reason", "")),
         str(source.get("component", "")),
         str(source.get("host", "")),
+        cause_of(str(event.get("message", ""))),
     )
+
+
+def cause_of(message: str) -> str:
+    """What messages about the same thing have in common: the text without what differs each time."""
+    return COMBINED if message.startswith(COMBINED) else _VARYING.sub("#", message)
 
 
 def repeated(previous: ReadOnlyObject, event: ReadOnlyObject) -> Object:

@@ -259,6 +259,33 @@ async def test_a_call_whose_worker_dies_is_told_so(machine: UpProcess, client: C
     assert "may have begun" in str(error)
 
 
+async def test_each_way_to_die_is_an_event_of_the_agent_that_is_blamed_counted(machine: UpProcess, client: Client):
+    await applied(client, cluster("mortal", machine.template("worker", "Worker", 2)))
+    for restarts, how in enumerate(("exit", "SIGSEGV", "exit")):
+        assert isinstance(await failure_of(client.call(agent="mortal-worker-0", method="die", how=how)), HostLost)
+        await agent_that(
+            client,
+            "mortal-worker-0",
+            lambda agent: agent["status"].get("ready") and agent["status"]["restarts"] > restarts,  # noqa: B023
+            "runs again",
+        )
+
+    async def events() -> dict[str, int]:
+        of_agent = [
+            event
+            for event in await client.events(namespace="")
+            if event["involvedObject"]["name"] == "mortal-worker-0" and event["reason"] == "Crashed"
+        ]
+        return {how: event["count"] for event in of_agent for how in ("status 3", "SIGSEGV") if how in event["message"]}
+
+    async def told() -> bool:
+        return await events() == {"status 3": 2, "SIGSEGV": 1}
+
+    await until(told, "three deaths of two kinds")
+    lost = await until_event(client, "WorkerLost", text="SIGSEGV")
+    assert "blamed is default/mortal-worker-0" in lost["message"]
+
+
 async def test_a_call_whose_node_dies_is_told_so(machine: UpProcess, client: Client):
     await applied(client, cluster("desk", machine.template("worker", "Worker", 1)))
     note = machine.places / "node-killed"

@@ -49,6 +49,31 @@ def test_the_same_thing_again_is_the_same_event_counted() -> None:
     assert first["count"] == 1
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/agents/desk.py", line {line}, in on_start
+    raise ValueError(self)
+ValueError: <desk.Desk object at 0x{address:x}>
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("kept the event loop for 10.0 s", "kept the event loop for 9.97 s", True),
+        ("worker vm-bcdfg ended: killed by SIGSEGV", "worker vm-x2y4z ended: killed by SIGSEGV", True),
+        ("worker vm-bcdfg ended: killed by SIGSEGV", "worker vm-bcdfg ended: killed by SIGKILL", False),
+        ("ended with status 3", "ended with status 4", False),
+        ("killed by signal 40", "killed by signal 41", False),
+        ("created 1 agent", "created 4 agent", True),
+        (TRACEBACK.format(line=7, address=1), TRACEBACK.format(line=7, address=2), True),
+        (TRACEBACK.format(line=7, address=1), TRACEBACK.format(line=9, address=1), False),
+        ("no such order: alice", "no such order: bob", False),
+    ],
+)
+def test_messages_that_differ_in_figures_and_names_have_the_same_cause(one: str, other: str, same: bool) -> None:
+    assert (failed(one)["metadata"]["name"] == failed(other)["metadata"]["name"]) is same
+
+
 def test_another_reason_object_or_reporter_is_another_event() -> None:
     recreated = events.reference("Agent", "support-conversation-0", namespace="team", uid="u2")
     others = [

@@ -20,4 +20,4 @@ class HostEvents:
             about = reference("Agent", event.name, namespace=event.namespace, uid=event.uid)
         else:
             about = reference("AgentNode", self._node)
-        self._recorder.record_reference(about, event.reason, event.message, type=event.type, count=event.count)
+        self._recorder.record_reference(about, event.reason, event.message, type=event.type)
