@@ -25,10 +25,6 @@ DEPTH_MAX = 128
 _JSON = msgspec.json
 
 
-def field(name: str) -> str:
-    return f"f:{name}"
-
-
 def value(scalar: Any) -> str:
     return f"v:{_JSON.encode(scalar).decode()}"
 
@@ -84,17 +80,6 @@ def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
             common = node if step == SELF else _node(intersection(node or _MEMBER, other or _MEMBER))
             if common is not None:
                 result[step] = common
-    return result
-
-
-def without(fields: FieldSet, roots: FieldSet) -> FieldSet:
-    """`fields` without the members of `roots` and everything below them."""
-    result = {}
-    for step, node in fields.items():
-        root = roots.get(step)
-        rest = node if root is None else None if is_member(root) else _node(without(node or _MEMBER, root))
-        if rest is not None:
-            result[step] = rest
     return result
 
 
