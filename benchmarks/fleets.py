@@ -15,7 +15,8 @@ import psutil
 
 from benchmarks.subject import CACHE, ROOT
 from benchmarks.subjects.memory import descendants, unique_bytes
-from choregos.assembly.machine.up import Machine, UpOptions
+from choregos.assembly.machine.options import UpOptions
+from choregos.assembly.machine.up import Machine
 
 CAPACITY = {"cpu": "200", "memory": "128Gi", "agents": "200000"}
 READY_TIMEOUT_S = 600.0

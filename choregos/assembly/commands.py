@@ -27,7 +27,7 @@ def up(
     data_dir: DataDirectoryOption = None,
     workers: int = 0,
     capacity: str = "",
-    region: str = "local",
+    region: str = "",
     name: str = "",
     api_port: int = API_PORT_DEFAULT,
 ) -> None:
@@ -44,7 +44,7 @@ def up(
         Declared capacity instead of the machine's own, to try manifests that are larger than it:
         `cpu=128,memory=512Gi,gpu=64`.
     region
-        The region that this machine belongs to.
+        The region that this machine belongs to; by default the data directory's, which is `local` in a new one.
     name
         Name of the machine's AgentNode; by default the host name.
     api_port
@@ -52,7 +52,7 @@ def up(
     """
     import asyncio
 
-    from choregos.assembly.machine.up import UpOptions, parse_capacity
+    from choregos.assembly.machine.options import UpOptions, parse_capacity
     from choregos.assembly.session import run_up
 
     options = UpOptions(
@@ -77,9 +77,12 @@ def api(*, data_dir: DataDirectoryOption = None, api_port: int | None = None) ->
         Where it listens on the API's address; by default where `choregos up` has put it.
     """
     from choregos.assembly.machine.layout import DataDirectory
+    from choregos.assembly.machine.options import require_port
     from choregos.assembly.services.api import run_api
     from choregos.assembly.services.running import run_service
 
+    if api_port is not None:
+        require_port("--api-port", api_port)
     directory = DataDirectory(_directory(data_dir))
     run_service("api", directory, lambda config: run_api(directory, config, api_port or config.api_port))
 

@@ -21,7 +21,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from choregos.assembly.machine.up import Machine, UpOptions
+from choregos.assembly.machine.options import UpOptions
+from choregos.assembly.machine.up import Machine
 from choregos.assembly.services.running import until_signal
 from choregos.client import Client
 from choregos.client.manifests import load_manifests

@@ -7,7 +7,8 @@ import logging
 import shlex
 import sys
 
-from choregos.assembly.machine.up import Machine, UpOptions
+from choregos.assembly.machine.options import UpOptions
+from choregos.assembly.machine.up import Machine
 from choregos.assembly.services.running import until_signal
 
 

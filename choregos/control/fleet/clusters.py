@@ -25,18 +25,30 @@ from choregos.resources.kind import Object
 
 
 class ClusterReconciler:
-    """Drives one AgentCluster per key."""
+    """Drives one AgentCluster per key.
+
+    Args:
+        home: the region of what names none.
+    """
 
     name = "agentclusters"
 
     def __init__(
-        self, objects: FencedObjects, owners: Owners, claims: Claims, events: EventRecorder, clock: Clock
+        self,
+        objects: FencedObjects,
+        owners: Owners,
+        claims: Claims,
+        events: EventRecorder,
+        clock: Clock,
+        *,
+        home: str,
     ) -> None:
         self._objects = objects
         self._owners = owners
         self._claims = claims
         self._events = events
         self._clock = clock
+        self._home = home
         self._pace = Pace(clock)
 
     def keys(self) -> Iterable[Key]:
@@ -75,7 +87,7 @@ class ClusterReconciler:
         by_name = {agent_set["metadata"]["name"]: agent_set for agent_set in owned}
         sets: list[Object] = []
         taken: list[str] = []
-        wanted = agent_sets(cluster)
+        wanted = agent_sets(cluster, self._home)
         # Before the first attempt, so that a name that gets free at any time from now on brings us back.
         self._claims.want(key, {desired["metadata"]["name"] for desired in wanted} - by_name.keys())
         for desired in wanted:

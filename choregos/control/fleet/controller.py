@@ -35,10 +35,15 @@ LOOP = LoopSettings(workers=2)
 
 @dataclass(frozen=True, slots=True)
 class FleetStores:
-    """What the fleet's controllers read and write."""
+    """What the fleet's controllers read and write.
+
+    Attributes:
+        home: the region of clusters that name none.
+    """
 
     resources: ResourceStore
     events: EventRecorder
+    home: str = meta.LOCAL_REGION
 
 
 class FleetController(Leader):
@@ -65,7 +70,7 @@ class FleetTerm(Term):
         self._owners = Owners(objects, [kind.plural for kind in kinds])
         self._judge = GarbageReconciler(objects, self._owners, kinds)
         self._claims = Claims(objects)
-        clusters = ClusterReconciler(objects, self._owners, self._claims, stores.events, clock)
+        clusters = ClusterReconciler(objects, self._owners, self._claims, stores.events, clock, home=stores.home)
         self._clusters = self._controller(clusters, LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
