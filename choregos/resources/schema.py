@@ -95,9 +95,14 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _with_own(target: Schema, node: Schema) -> Schema:
-    """The schema of a type with what a field of it says: of descriptions the field's, which is nearer to the reader."""
+    """The schema of a type with what a field of it says. Of rules both hold; of descriptions the field's, which is
+    nearer to the reader, unless the type's begins with it and says more."""
+    own = _own(node)
     rules = [*target.get(VALIDATIONS, ()), *node.get(VALIDATIONS, ())]
-    return target | _own(node) | ({VALIDATIONS: rules} if rules else {})
+    near, far = own.get("description", ""), target.get("description", "")
+    if near and far.startswith(near.removesuffix(".")):
+        own["description"] = far
+    return target | own | ({VALIDATIONS: rules} if rules else {})
 
 
 def _own(node: Schema) -> Schema:

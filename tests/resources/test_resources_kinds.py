@@ -103,6 +103,7 @@ def test_the_columns_of_a_set() -> None:
         "availableReplicas": 3,
         "pendingReplicas": 4,
         "selector": "a=b",
+        "conditions": [{"type": "Ready", "status": "False", "reason": "Unschedulable", "message": "no room"}],
     }
     assert cells(AGENTSET, {"spec": spec, "status": status}) == {
         "Name": "x",
@@ -111,10 +112,12 @@ def test_the_columns_of_a_set() -> None:
         "Up-To-Date": 2,
         "Available": 3,
         "Pending": 4,
+        "Status": "Unschedulable",
         "Region": "us",
         "Age": "5m",
         "Capabilities": "nlp,chat",
         "Selector": "a=b",
+        "Message": "no room",
     }
 
 
@@ -130,7 +133,8 @@ def test_the_columns_of_a_revision() -> None:
 
 def test_the_columns_of_an_agent() -> None:
     spec = {"set": "s", "node": "n", "capabilities": ["nlp"], "templateDigest": "0123"}
-    status = {"phase": "BackOff", "reason": "ImportFailed", "ready": False, "restarts": 2}
+    message = "Traceback (most recent call last):\n  …\nImportError: no module m\n"
+    status = {"phase": "BackOff", "reason": "ImportFailed", "ready": False, "restarts": 2, "message": message}
     assert cells(AGENT, {"spec": spec, "status": status}) == {
         "Name": "x",
         "Ready": "False",
@@ -142,6 +146,7 @@ def test_the_columns_of_an_agent() -> None:
         "Set": "s",
         "Capabilities": "nlp",
         "Template": "0123",
+        "Message": "ImportError: no module m",
     }
 
 

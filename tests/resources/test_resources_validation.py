@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choregos.foundation.errors import Invalid
+from choregos.resources.expansion import agent_sets
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
@@ -83,15 +84,48 @@ def faults(kind: Kind, obj: Any, **options: Any) -> dict[str, str]:
     return {cause.path: cause.message for cause in caught.value.causes}
 
 
-@pytest.mark.parametrize("text", [FIRST_SHAPE, SECOND_SHAPE])
-def test_the_published_shapes_are_accepted_as_they_are(text: str) -> None:
-    manifest = yaml.safe_load(text)
+DESCRIBED = "spec.orchestrator: stored as a description; control has the levels fleet, region and node in any case"
+STORED = "spec.auto_scaling: stored; nothing scales by it in this version"
+
+
+@pytest.mark.parametrize("version", ["v1", "choregos.dev/v1"])
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        (FIRST_SHAPE, (DESCRIBED,)),
+        (SECOND_SHAPE, ()),
+        (SECOND_SHAPE.replace("enabled: false", "enabled: true"), (STORED,)),
+    ],
+)
+def test_the_published_shapes_are_accepted_and_what_has_no_effect_is_told(
+    text: str, warnings: tuple[str, ...], version: str
+) -> None:
+    manifest = {**yaml.safe_load(text), "apiVersion": version}
     before = copy.deepcopy(manifest)
     valid = validate(AGENTCLUSTER, manifest)
     assert valid.unknown_fields == ()
-    assert valid.warnings == ()
+    assert valid.warnings == warnings
     assert valid.object["apiVersion"] == "choregos.dev/v1"
     assert manifest == before
+
+
+def test_the_published_shapes_mean_what_they_say() -> None:
+    first, second = (validate(AGENTCLUSTER, yaml.safe_load(text)).object for text in (FIRST_SHAPE, SECOND_SHAPE))
+    for cluster_object in (first, second):
+        cluster_object["metadata"]["uid"] = "u"
+    (nlp,) = agent_sets(first)
+    assert (nlp["metadata"]["name"], nlp["spec"]["replicas"]) == ("multi-agent-platform-nlp-agent", 10)
+    assert nlp["spec"]["template"]["resources"] == {"cpu": "2", "memory": "4Gi", "gpu": "1"}
+    assert nlp["spec"]["template"]["capabilities"] == ["natural_language_processing", "sentiment_analysis"]
+    found = {each["metadata"]["name"]: each["spec"] for each in agent_sets(second)}
+    assert {name: spec["replicas"] for name, spec in found.items()} == {
+        "customer-service-conversation-agent-us-east": 3000,
+        "customer-service-knowledge-agent-us-east": 500,
+        "customer-service-escalation-agent-us-east": 100,
+    }
+    assert {spec["region"] for spec in found.values()} == {"us-east"}
+    needs = found["customer-service-conversation-agent-us-east"]["template"]["resources"]
+    assert needs == {"cpu": "500m", "memory": "1Gi", "gpu": "0"}
 
 
 def test_a_complete_template_is_accepted_and_kept() -> None:
@@ -204,6 +238,7 @@ def test_every_fault_is_told_at_once_with_its_path() -> None:
         ("spec.agents[0].labels", "labels that begin with choregos.dev/ are reserved, found choregos.dev/set"),
         ("spec.agents[1].placement.tolerations[0].operator", "must be Exists when there is no key"),
         ("spec.agents[1].strategy.maxUnavailable", "may not be 0 while maxSurge is 0"),
+        ("spec.agents[1].probes.liveness.method", "expected the name of a method, such as reply, found 'x y'"),
         ("spec.agents[1].runtime.process", "unknown field"),
         ("spec.agents[1].runtime.python", "is required"),
         ("spec.agents[1].isolation", "expected 'shared' or 'dedicated', found 'alone'"),

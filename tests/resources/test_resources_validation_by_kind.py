@@ -36,6 +36,50 @@ def test_a_set_cannot_move_to_another_region_or_cluster() -> None:
     assert validate(AGENTSET, agent_set(region="us", cluster="a", replicas=7), previous=stored)
 
 
+@pytest.mark.parametrize(
+    ("toleration", "path"),
+    [
+        ({}, "operator"),
+        ({"operator": "Equal"}, "operator"),
+        ({"operator": "Exists", "value": "x"}, "value"),
+        ({"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}, "tolerationSeconds"),
+    ],
+)
+def test_a_toleration_must_make_sense(toleration: dict[str, Any], path: str) -> None:
+    template = {"name": "t", "placement": {"tolerations": [{"operator": "Exists"}, toleration]}}
+    assert set(faults(AGENTSET, agent_set(template=template))) == {f"spec.template.placement.tolerations[1].{path}"}
+
+
+@pytest.mark.parametrize(
+    "toleration",
+    [
+        {"operator": "Exists"},
+        {"operator": "Exists", "value": ""},
+        {"key": "a"},
+        {"key": "a", "value": "b"},
+        {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0},
+        {"key": "a", "tolerationSeconds": 5},
+    ],
+)
+def test_a_toleration_that_makes_sense(toleration: dict[str, Any]) -> None:
+    template = {"name": "t", "placement": {"tolerations": [toleration]}}
+    assert validate(AGENTSET, agent_set(template=template))
+
+
+@pytest.mark.parametrize("part", [{"env": {"A": "x\0"}}, {"runtime": {"python": "m:C", "path": "/srv\0"}}])
+def test_what_the_operating_system_reads_holds_no_nul(part: dict[str, Any]) -> None:
+    (message,) = faults(AGENTSET, agent_set(template={"name": "t", **part})).values()
+    assert message == "must not hold the character NUL"
+
+
+@pytest.mark.parametrize("path", ["m", "m:", ":C", "m:C\n", "m-x:C", "a b:C"])
+def test_a_class_is_named_by_its_module(path: str) -> None:
+    (message,) = faults(AGENTSET, agent_set(template={"name": "t", "runtime": {"python": path}})).values()
+    assert message.startswith(
+        "expected a class as module:Class, such as support_agents.conversation:Conversation, found"
+    )
+
+
 @pytest.mark.parametrize("name", ["s" * 56, "a.b", "A"])
 def test_a_set_name_becomes_part_of_agent_names(name: str) -> None:
     assert "metadata.name" in faults(AGENTSET, {**agent_set(), "metadata": {"name": name}})

@@ -84,6 +84,12 @@ def _status(obj: ReadOnlyObject, now_ms: int) -> str:
     return f"{phase}/{reason}"
 
 
+def _message(obj: ReadOnlyObject, now_ms: int) -> str:
+    """The last line: of a traceback that is what was raised."""
+    lines = str((obj.get("status") or {}).get("message") or "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
 AGENT = Kind(
     group=GROUP,
     version="v1",
@@ -110,6 +116,9 @@ AGENT = Kind(
         Column("Set", path("spec", "set"), wide=True, description="AgentSet it belongs to."),
         Column("Capabilities", joined("spec", "capabilities"), wide=True, description="What it can do."),
         Column("Template", path("spec", "templateDigest"), wide=True, description="Digest of its template."),
+        Column(
+            "Message", _message, wide=True, description="Why it is in its phase: the last line, which names an error."
+        ),
     ),
     subresources=(Subresource("log", (GROUP, "v1", "Agent"), ("get",)),),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from choregos.resources.kind import Kind
-from choregos.resources.kinds.parts import FreeForm, ObjectMeta, Part, Resource, Seconds, Selector, Word
+from choregos.resources.kinds.parts import FreeForm, MethodName, ObjectMeta, Part, Resource, Seconds, Selector, Word
 from choregos.resources.meta import GROUP
 from choregos.resources.rules.rule import FORBIDDEN, REQUIRED, Rule, ruled
 
@@ -44,7 +44,7 @@ class AgentCallSpec(Part):
     """Capability of the agent; the best of those that have it is called."""
     selector: Selector | None = None
     """Label selector that narrows the agents that have the capability: `tier=gold,region in (us,eu)`."""
-    method: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    method: MethodName | None = None
     """Method to run. May be left out with `capability` if one method serves it."""
     arguments: FreeForm = Field(default_factory=dict)
     """Arguments by name."""

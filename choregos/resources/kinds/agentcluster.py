@@ -43,12 +43,12 @@ class Level(Part):
     scope: Literal["global", "node", "agent-group"]
     """What one instance of the level looks after: the fleet (`global`), a node, or a group of agents."""
     responsibilities: Annotated[list[Word], SetOf] = Field(default_factory=list, max_length=64)
-    """What the level does, in words of the manifest's author."""
+    """What the level does, in words of the manifest's author: `resource_allocation`."""
 
 
 class Orchestrator(Part):
-    """The levels of control over the agents. Stored and validated; the levels are fixed so far and this does not
-    change them."""
+    """The levels of control over the agents. Stored and validated, as a description: control has the levels fleet,
+    region and node, whatever this says, and the server says so."""
 
     type: Literal["hierarchical"]
     """Only `hierarchical` so far: each level looks after the next."""
@@ -75,7 +75,7 @@ class ClusterTemplate(Template):
     ] = None
     """Labels of the agents, for label selectors. Those that begin with `choregos.dev/` are set by choregos."""
     replicas: Replicas = 1
-    """How many agents. Default 1."""
+    """How many agents, 0 to 1,000,000. Default 1."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How agents are replaced when their template changes."""
     progress_deadline_seconds: Deadline = 600
@@ -88,14 +88,15 @@ class RegionShare(SnakePart):
     """How many agents of each type run in one region."""
 
     name: Word
-    """Name of the region."""
+    """Name of the region. A machine of its own is `local`."""
     agent_distribution: dict[Word, Replicas] = Field(default_factory=dict, max_length=1000)
     """Count per agent type. The keys are plurals of the types: `conversation_agents: 3000` asks for three thousand of
     `conversation_agent`."""
 
 
 class AutoScaling(SnakePart):
-    """How the number of agents follows the load. Stored and validated; nothing acts on it yet."""
+    """How the number of agents follows the load (second shape). Stored and validated; nothing scales by it in this
+    version, and the server says so if it is enabled."""
 
     model_config = ConfigDict(
         json_schema_extra=ruled(
@@ -120,9 +121,9 @@ class AutoScaling(SnakePart):
     enabled: bool = False
     """Whether to scale at all. Default false."""
     min_replicas: Replicas | None = None
-    """Fewest agents."""
+    """Fewest agents, of all types together."""
     max_replicas: Replicas | None = None
-    """Most agents."""
+    """Most agents, of all types together."""
     target_utilization: Percent | None = None
     """Utilization to aim at: `70%`."""
     scale_up_threshold: Percent | None = None
@@ -169,7 +170,8 @@ class AgentClusterSpec(Part):
     resource_management: Annotated[
         dict[Word, Resources] | None, Field(alias="resource_management", max_length=1000)
     ] = None
-    """What one agent of each type needs (second shape). The keys are the types: `conversation_agent`."""
+    """What one agent of each type needs (second shape). The keys are the types: `conversation_agent`. The code of a
+    type is the entry point of its name."""
 
 
 class SetSummary(Part):

@@ -95,6 +95,8 @@ def advice(obj: ReadOnlyObject) -> Iterator[str]:
     spec = obj["spec"]
     yield from _count_advice(spec)
     yield from _unused_types(spec)
+    if spec.get("orchestrator"):
+        yield "spec.orchestrator: stored as a description; control has the levels fleet, region and node in any case"
     if (spec.get("auto_scaling") or {}).get("enabled"):
         yield "spec.auto_scaling: stored; nothing scales by it in this version"
     for index, entry in enumerate(spec.get("agents") or ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from choregos.resources.columns import AGE, NAME, joined, path
+from choregos.resources.columns import AGE, NAME, condition_message, condition_reason, joined, path
 from choregos.resources.kind import Column, Kind, ScalePaths
 from choregos.resources.kinds.parts import (
     UNDOTTED_NAME,
@@ -29,9 +29,9 @@ class AgentSetSpec(Part):
     model_config = ConfigDict(json_schema_extra=ruled(unchangeable("region"), unchangeable("cluster")))
 
     replicas: Replicas = 1
-    """How many agents. Default 1. What `kubectl scale` changes."""
+    """How many agents, 0 to 1,000,000; what `kubectl scale` changes. Default 1."""
     region: Word = LOCAL_REGION
-    """Region the agents run in. Default `local`. Cannot be changed."""
+    """Region the agents run in. Default `local`, a machine of its own. Cannot be changed."""
     cluster: Word | None = None
     """Name of the AgentCluster this set belongs to. Cannot be changed."""
     template: Template
@@ -123,10 +123,12 @@ AGENTSET = Kind(
             type="integer",
             description="Agents that no node has room for.",
         ),
+        Column("Status", condition_reason("Ready"), description="Reason of the Ready condition."),
         Column("Region", path("spec", "region"), description="Region the agents run in."),
         AGE,
         Column("Capabilities", joined("spec", "template", "capabilities"), wide=True, description="What they can do."),
         Column("Selector", path("status", "selector"), wide=True, description="Label selector of the agents."),
+        Column("Message", condition_message("Ready"), wide=True, description="Message of the Ready condition."),
     ),
     scale=ScalePaths(),
 )

@@ -152,6 +152,23 @@ def _selector_fault(value: str) -> str:
     return ""
 
 
+_SHOWN_LENGTH_MAX = 80
+
+
+def _pattern(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Text that looks like this, which is told in words if it does not."""
+    look = re.compile(pattern)
+
+    def fault(value: str) -> str:
+        return "" if look.fullmatch(value) else f"expected {expected}, found {value[:_SHOWN_LENGTH_MAX]!r}"
+
+    return _checked(fault), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _nul_fault(value: str) -> str:
+    return "must not hold the character NUL" if "\0" in value else ""
+
+
 Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(QUANTITY)]
 MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(QUANTITY)]
 Percent = Annotated[str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING)]
@@ -178,6 +195,16 @@ LabelValue = Annotated[str, _checked(names.label_value_fault)]
 Qualified = Annotated[str, _checked(names.qualified_fault)]
 EnvironmentName = Annotated[str, _checked(names.environment_fault)]
 Selector = Annotated[str, _checked(_selector_fault)]
+SystemText = Annotated[str, _checked(_nul_fault)]
+"""Text that is handed to the operating system, which ends it at a NUL."""
+MethodName = Annotated[str, *_pattern(r"^[A-Za-z_][A-Za-z0-9_]*$", "the name of a method, such as reply")]
+ClassPath = Annotated[
+    str,
+    *_pattern(
+        r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*$",
+        "a class as module:Class, such as support_agents.conversation:Conversation",
+    ),
+]
 Labels = dict[Qualified, LabelValue]
 FreeForm = Annotated[
     dict[str, Any],
@@ -249,7 +276,7 @@ class ManagedFieldsEntry(Part):
 
 
 class ObjectMeta(Part):
-    """Standard metadata of an object, as in Kubernetes."""
+    """Standard metadata of the object, as in Kubernetes: its name, labels and the like."""
 
     name: DnsSubdomain | None = None
     """Unique within the namespace, for this kind. Cannot be changed."""
@@ -270,7 +297,7 @@ class ObjectMeta(Part):
     deletion_grace_period_seconds: int | None = None
     """Seconds it may take to end by itself once its deletion was asked for."""
     labels: Labels | None = None
-    """Keys and values to select objects by."""
+    """Keys and values to select objects by: `team: care`."""
     annotations: dict[Qualified, str] | None = None
     """Keys and values for tools and people; nothing selects by them."""
     owner_references: Annotated[list[OwnerReference] | None, map_by("uid")] = None

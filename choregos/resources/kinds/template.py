@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from choregos.resources.kinds.parts import (
+    ClassPath,
     Count,
     CountOrPercent,
     EnvironmentName,
@@ -18,12 +19,14 @@ from choregos.resources.kinds.parts import (
     Labels,
     LabelValue,
     MemoryQuantity,
+    MethodName,
     Part,
     Qualified,
     Quantity,
     Seconds,
     SecondsOrZero,
     SetOf,
+    SystemText,
     Word,
 )
 from choregos.resources.rules.rule import FORBIDDEN, Rule, ruled
@@ -47,9 +50,9 @@ class Runtime(Part):
     """Where the agent's code is. Without it the template's name is looked up among the entry points of the group
     `choregos.agents` that the installed Python packages declare."""
 
-    python: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*$")
+    python: ClassPath
     """A Python class as `module:Class`, for example `support_agents.conversation:Conversation`."""
-    path: str | None = Field(default=None, min_length=1)
+    path: SystemText | None = Field(default=None, min_length=1)
     """Directory on the agent's node that is put first on the import path. A relative one is relative to the directory
     in which `choregos up` was started."""
 
@@ -57,7 +60,7 @@ class Runtime(Part):
 class Probe(Part):
     """A method of the agent that is asked regularly. It passes unless it raises, returns False, or takes too long."""
 
-    method: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    method: MethodName
     """Name of the method. It takes no arguments."""
     period_seconds: Seconds = 10
     """Seconds from one probe to the next. Default 10."""
@@ -73,9 +76,12 @@ class Probes(Part):
     """How the agent is asked whether it is well."""
 
     liveness: Probe | None = None
-    """When it fails the agent is started again. Without it an agent lives while its worker does."""
+    """A method that is asked regularly whether the agent works. It passes unless it raises, returns False, or takes too
+    long; when it fails the agent is started again. Without it an agent lives while its worker does."""
     readiness: Probe | None = None
-    """While it fails the agent gets no calls. Without it an agent is ready once `on_start` has returned."""
+    """A method that is asked regularly whether the agent takes calls. It passes unless it raises, returns False, or
+    takes too long; while it fails the agent gets no calls. Without it an agent is ready once `on_start` has
+    returned."""
 
 
 class Toleration(Part):
@@ -92,6 +98,12 @@ class Toleration(Part):
                 "!has(self.value) || self.value == '' || !has(self.operator) || self.operator != 'Exists'",
                 "may not be given with operator Exists",
                 at=".value",
+                reason=FORBIDDEN,
+            ),
+            Rule(
+                "!has(self.tolerationSeconds) || !has(self.effect) || self.effect == 'NoExecute'",
+                "has no meaning with an effect other than NoExecute",
+                at=".tolerationSeconds",
                 reason=FORBIDDEN,
             ),
         )
@@ -113,7 +125,7 @@ class Placement(Part):
     """On which nodes the agent may run."""
 
     node_selector: Labels | None = None
-    """Labels a node must have."""
+    """Labels a node must have: `disk: fast`."""
     tolerations: list[Toleration] | None = Field(default=None, max_length=64)
     """Taints that do not keep the agent away."""
 
@@ -149,22 +161,23 @@ class Template(Part):
     name: Word
     """Name of the template. Its agents are named after it, in lower case and with `-` for `_`."""
     labels: Labels | None = None
-    """Labels of the agents, for label selectors."""
+    """Labels of the agents, for label selectors: `tier: gold`."""
     resources: Resources = Field(default_factory=Resources)
     """What one agent needs of its node."""
     capabilities: Annotated[list[Word] | None, SetOf] = Field(default=None, max_length=256)
-    """What the agents can do, for callers that ask for a capability and not for a name. Without it, what the class
-    declares."""
+    """What the agents can do, for callers that ask for a capability and not for a name: `conversation.reply`. Without
+    it, what the class declares."""
     runtime: Runtime | None = None
     """Where the agent's code is. Without it the template's name is looked up among the entry points of the group
     `choregos.agents`."""
     isolation: Literal["shared", "dedicated"] = "shared"
     """`shared`: many agents of the namespace in one worker process. `dedicated`: a process of its own.
     Default `shared`."""
-    env: dict[EnvironmentName, str] | None = None
-    """Variables for the agent, as `self.env`; a dedicated worker also has them in its environment."""
+    env: dict[EnvironmentName, SystemText] | None = None
+    """Variables for the agent, as `self.env`; a dedicated worker also has them in its environment. Values are text:
+    quote numbers."""
     settings: FreeForm | None = None
-    """Free-form settings, handed to the agent as `self.settings`."""
+    """Free-form settings, any JSON, handed to the agent as `self.settings`."""
     probes: Probes | None = None
     """How the agent is asked whether it is well."""
     start_timeout_seconds: Seconds = 60
