@@ -16,7 +16,7 @@ STDOUT, STDERR = 1, 2
 DATA_BYTES_MAX = 256 * 1024
 """Of input in one request. Output in one reply is at most half as much again."""
 
-SILENCE_S = 20.0
+SILENCE_S = 12.0
 """A command of which its node hears nothing for so long is ended."""
 
 

@@ -74,6 +74,7 @@ def test_what_an_agent_does_is_what_its_pod_shows(one: Instance, phase: str, sta
 def test_a_pod_without_a_node_says_why_and_has_no_container_yet() -> None:
     status = pod(instance(None, node=""))["status"]
     assert "containerStatuses" not in status
+    assert status["message"] == "0 of 1 nodes: 1 cordoned"
     assert {(each["reason"], each["message"]) for each in status["conditions"]} == {
         ("Unschedulable", "0 of 1 nodes: 1 cordoned")
     }

@@ -9,13 +9,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from choregos.api.node_ports import Command
 from choregos.assembly.services.of_node import usage as usage_module
 from choregos.assembly.services.of_node.answering import Answerer, Asker
+from choregos.assembly.services.of_node.commands import BusNodeCommands
 from choregos.assembly.services.of_node.usage import BusNodeUsage
-from choregos.foundation.errors import Temporary
+from choregos.foundation.errors import Permanent, Temporary
+from choregos.foundation.tasks import Tasks
 from choregos.messaging.backends.memory import MemoryBus, MemoryCallTransport
 from choregos.messaging.deadlines import Deadlines
 from choregos.store.instance import Group, Instance, Template
+from choregos.wire.commands import (
+    COMMANDS,
+    CommandReply,
+    CommandRequest,
+    EndCommand,
+    ReadCommand,
+    StartCommand,
+    WriteCommand,
+)
 from choregos.wire.instances import AgentRecord
 from choregos.wire.node import (
     LOGS,
@@ -150,3 +162,117 @@ async def test_so_many_nodes_are_asked_at_once_and_no_more(transport: Any, serve
     measured = await BusNodeUsage(transport, "local").of_nodes(names)
     assert set(measured.found) == set(names)
     assert most == usage_module.NODES_AT_ONCE_MAX
+
+
+class Node:
+    """A node's answers about one command, which takes two bytes of input at a time."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.taken = b""
+        self.refusal = ""
+        self.silent = False
+
+    async def answer(self, request: Any) -> CommandReply:
+        self.asked.append(request)
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.refusal:
+            return CommandReply(1, "", self.refusal)
+        match request:
+            case ReadCommand():
+                return CommandReply(1, "c1", output=((1, b"out"), (2, b"err")), status=3)
+            case WriteCommand() if request.data:
+                self.taken += request.data[:2]
+                return CommandReply(1, "c1", taken=len(request.data[:2]))
+        return CommandReply(1, "c1")
+
+    def ended(self) -> int:
+        return sum(isinstance(request, EndCommand) for request in self.asked)
+
+
+class Clock:
+    """Sleeps until told."""
+
+    def __init__(self) -> None:
+        self.tick = asyncio.Event()
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall_ms(self) -> int:
+        return 0
+
+    async def sleep(self, seconds: float) -> None:
+        await self.tick.wait()
+        self.tick.clear()
+
+
+@pytest.fixture
+async def node(serve: Any) -> Node:
+    node = Node()
+    await serve("n1", COMMANDS, CommandRequest, node.answer)
+    return node
+
+
+async def test_a_command_is_fed_as_it_takes_and_ended_once(transport: Any, node: Node) -> None:
+    commands = BusNodeCommands(transport, "local", Clock())
+    async with commands.run(instance("a", "n1"), Command(("cat", "-u"), stdin=True)) as running:
+        await running.write(b"hello")
+        await running.resize(80, 24)
+        await running.finish_input()
+    assert node.asked[0] == StartCommand("uid-a", ("cat", "-u"), False, True)
+    assert node.taken == b"hello"
+    assert [request.data for request in node.asked if isinstance(request, WriteCommand)] == [
+        *(b"hello", b"llo", b"o"),
+        *(b"", b""),
+    ]
+    assert node.ended() == 1
+
+
+async def test_a_command_that_has_ended_need_not_be_ended(transport: Any, node: Node) -> None:
+    async with BusNodeCommands(transport, "local", Clock()).run(instance("a", "n1"), Command(("x",))) as running:
+        assert await running.read() == (((1, b"out"), (2, b"err")), 3)
+    assert node.ended() == 0
+
+
+async def test_a_node_is_told_that_a_command_is_still_wanted(transport: Any, node: Node) -> None:
+    clock = Clock()
+    async with BusNodeCommands(transport, "local", clock).run(instance("a", "n1"), Command(("x",))):
+        clock.tick.set()
+        async with asyncio.timeout(10):
+            while not any(isinstance(request, WriteCommand) for request in node.asked):
+                await asyncio.sleep(0)
+
+
+async def test_what_a_node_refuses_or_has_lost_is_told_apart(transport: Any, node: Node) -> None:
+    commands = BusNodeCommands(transport, "local", Clock())
+    node.refusal = "64 commands run on this node already"
+    with pytest.raises(Permanent, match="64 commands"):
+        async with commands.run(instance("a", "n1"), Command(("x",))):
+            pass
+    with pytest.raises(Temporary, match="does not answer for its commands"):
+        async with commands.run(instance("a", "n2"), Command(("x",))):
+            pass
+    node.refusal = ""
+    async with commands.run(instance("a", "n1"), Command(("x",))) as running:
+        node.refusal = "the command has ended"
+        with pytest.raises(Temporary, match="has ended"):
+            await running.read()
+    assert node.ended() == 0
+
+
+async def test_leaving_in_the_middle_ends_the_command(transport: Any, node: Node) -> None:
+    begun = asyncio.Event()
+
+    async def follow() -> None:
+        async with BusNodeCommands(transport, "local", Clock()).run(instance("a", "n1"), Command(("x",))):
+            begun.set()
+            await asyncio.Event().wait()
+
+    async with Tasks() as tasks:
+        following = tasks.start(follow(), "follow")
+        await begun.wait()
+        following.cancel()
+        await asyncio.wait((following,))
+    assert node.ended() == 1

@@ -112,7 +112,11 @@ def _status(instance: Instance) -> Object:
     if record.node:
         shown["containerStatuses"] = [_container_status(instance)]
     if status is not None and status.phase is Phase.REJECTED:
-        shown |= {"reason": status.reason, "message": status.message}
+        shown["reason"] = status.reason
+    message = record.message if status is None else status.message
+    if message and shown["phase"] == "Pending":
+        # `kubectl describe` shows no message of a condition or of a container that waits.
+        shown["message"] = message
     return shown
 
 

@@ -70,6 +70,11 @@ class Worker(Agent):
         self.log.info("said: %s", text)
 
     @capability("work")
+    async def crash(self) -> None:
+        """Takes its worker down."""
+        os._exit(3)
+
+    @capability("work")
     async def environment(self, name: str) -> list[str | None]:
         return [self.env.get(name), os.environ.get(name)]
 

@@ -29,7 +29,7 @@ from choregos.wire.commands import (
     WriteCommand,
 )
 
-WAIT_S = 8.0
+WAIT_S = SILENCE_S / 2
 WANTED_PERIOD_S = SILENCE_S / 4
 
 

@@ -149,7 +149,7 @@ class PodStatus(Part):
     reason: str | None = None
     """Why its node refuses it, as one CamelCase word."""
     message: str | None = None
-    """Why its node refuses it, for people."""
+    """Why it is pending, for people."""
 
 
 class Pod(Resource):
