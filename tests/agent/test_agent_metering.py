@@ -23,12 +23,6 @@ class Clock:
     def monotonic(self) -> float:
         return self.now_s
 
-    def wall_ms(self) -> int:
-        return 0
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError
-
 
 class Someone:
     """An agent as the floor sees it."""
@@ -59,7 +53,7 @@ def floor() -> Iterator[Floor]:
 
 @pytest.fixture
 def meter(floor: Floor, clock: Clock) -> Meter:
-    return Meter(floor, clock, clock.monotonic)
+    return Meter(floor, clock.monotonic, clock.monotonic)
 
 
 def test_nothing_is_measured_while_nobody_asks(floor: Floor, meter: Meter, clock: Clock):
@@ -89,7 +83,7 @@ def test_who_has_the_floor_is_charged_and_a_neighbour_who_is_called_is_charged_h
 
 def test_who_blocks_the_loop_without_working_uses_no_processor(floor: Floor, clock: Clock):
     used_s = 10.0
-    meter = Meter(floor, clock, lambda: used_s)
+    meter = Meter(floor, clock.monotonic, lambda: used_s)
     meter.ask()
     for agent, seconds in ((A, 3.0), (B, 1.0)):
         outer = floor.enter(agent)

@@ -81,7 +81,7 @@ class WorkerMain:
         self._clock = SystemClock()
         self._floor = Floor(MarksWriter(marks))
         self._watchdog = Watchdog(self._floor, self._clock, self._blocked)
-        self._meter = Meter(self._floor, self._clock)
+        self._meter = Meter(self._floor)
         self._link: FrameLink[ToWorker] = FrameLink(ToWorker, self._received, self._link_lost)
         self._voice = Voice(self._floor, self._clock, self._link.send, lambda: self._link.writable)
         self._configured: asyncio.Future[Configure] = self._loop.create_future()
