@@ -38,8 +38,8 @@ class LogChoice:
 class NodeLogs(Protocol):
     """Reads the log of an agent from the node that runs it."""
 
-    def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
-        """The chosen lines of the agent, oldest first.
+    def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine | None]:
+        """The chosen lines of the agent, oldest first; None, while following, when there was no news for a while.
 
         Raises:
             Temporary: the node cannot be reached.

@@ -19,9 +19,11 @@ class FakeLogs:
 
     Attributes:
         chosen: what was asked for last.
+        quiet: set it to have it said once that there is no news.
     """
 
     more: asyncio.Event = field(default_factory=asyncio.Event)
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
     chosen: LogChoice = field(default_factory=LogChoice)
 
     async def lines(self, instance: Any, choice: LogChoice) -> Any:
@@ -33,7 +35,10 @@ class FakeLogs:
         if choice.follow:
             await self.more.wait()
             yield 3000, "INFO", "line 3"
-            await asyncio.Event().wait()
+            while True:
+                await self.quiet.wait()
+                self.quiet.clear()
+                yield None
 
 
 @dataclass

@@ -100,6 +100,18 @@ async def test_a_followed_log_goes_on_until_the_server_ends(world: Any) -> None:
         assert await stream.raw_line() is None
 
 
+async def test_a_followed_log_ends_with_its_agent(world: Any) -> None:
+    await world.start_agents(2)
+    async with world.client.stream(f"{AGENTS}/web-0/log", follow="true") as stream:
+        world.logs.more.set()
+        assert [await stream.raw_line() for _ in range(3)][2] == b"INFO line 3"
+        world.logs.quiet.set()  # it is there, so the log goes on
+        await world.writer.remove_agents([world.context.directory.get("default", "web-0")], world.fence)
+        await world.context.directory.wait_for(world.writer.revision)
+        world.logs.quiet.set()
+        assert await stream.raw_line() is None
+
+
 async def test_which_lines_of_a_log_is_the_clients_choice(world: Any) -> None:
     await world.start_agents(1)
     path = f"{AGENTS}/web-0/log"

@@ -100,7 +100,7 @@ async def log(call: ApiRequest) -> Response:
     lines = aiter(call.context.nodes.logs.lines(instance, choice))
     # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
     first = None if options.follow else await anext(lines, None)
-    text = _text(call, lines, first, options)
+    text = _text(call, instance, lines, first, options)
     return call.streams.answer(call.flow, text, "text/plain; charset=utf-8")
 
 
@@ -114,8 +114,18 @@ def _check_log(call: ApiRequest, instance: Instance, options: LogOptions) -> Non
         raise bad_request(f'{call.kind.singular} "{call.name}" has not been restarted, so there is no previous log')
 
 
+def _is_there(call: ApiRequest, instance: Instance) -> bool:
+    """Whether the agent still is, on the node that was asked for its log."""
+    now = call.context.directory.find(*instance.key)
+    return now is not None and (now.record.uid, now.record.node) == (instance.record.uid, instance.record.node)
+
+
 async def _text(
-    call: ApiRequest, lines: AsyncIterator[LogLine], first: LogLine | None, options: LogOptions
+    call: ApiRequest,
+    instance: Instance,
+    lines: AsyncIterator[LogLine | None],
+    first: LogLine | None,
+    options: LogOptions,
 ) -> AsyncIterator[bytes]:
     left = options.limit_bytes
     try:
@@ -126,6 +136,8 @@ async def _text(
                 left = None if left is None else left - len(text)
                 yield text
             line = await call.streams.wait(anext(lines), None)
+            if line is None and not _is_there(call, instance):
+                return
     except (StopAsyncIteration, TimeoutError):
         return
     except ChoregosError as error:

@@ -22,7 +22,7 @@ class BusNodeLogs:
     def __init__(self, transport: CallTransport, region: str) -> None:
         self._asker: Asker[LogRequest, LogReply] = Asker(transport, region, LOGS, LogReply)
 
-    async def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine]:
+    async def lines(self, instance: Instance, choice: LogChoice) -> AsyncIterator[LogLine | None]:
         """See `choregos.api.node_ports.NodeLogs.lines`."""
         record = instance.record
         if not record.node:
@@ -35,4 +35,6 @@ class BusNodeLogs:
                 yield line
             if not choice.follow or choice.previous:
                 return
+            if not reply.lines:
+                yield None
             request = LogRequest(VERSION, record.uid, after=reply.cursor, wait_s=WAIT_S)
