@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import GROUP, Client, World, node
+from api_world import GROUP, Client, World, node
 
 from choregos.api.context import ApiLimits
 from choregos.api.fairness import FairnessLimits

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from conftest import ADMIN, GROUP, Client, World, cluster, node, open_world
+from api_world import ADMIN, GROUP, Client, World, cluster, node, open_world
 
 from choregos.api.server import build_app
 from choregos.foundation.clock import SystemClock
