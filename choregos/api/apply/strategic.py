@@ -52,19 +52,23 @@ def _retained(original: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str
 def _part(node: Node, current: Any, patch: Mapping[str, Any], name: str) -> Any:
     """What becomes of one field; `_GONE` if it is removed."""
     change = patch.get(name, _GONE)
-    order, unwanted = patch.get(_ORDER + name), patch.get(_DELETE + name)
     if change is None:
         return _GONE
     if isinstance(change, dict):
         if change.get(_PATCH) == "delete" and not isinstance(current, dict):
             return _GONE
         return patched(node, current if isinstance(current, dict) else {}, change)
-    if isinstance(current, list) and unwanted is not None:
-        gone = set(_scalars(unwanted, _DELETE + name))
-        current = [item for item in current if isinstance(item, dict | list) or item not in gone]
-    if (node.is_named_list) and (isinstance(change, list) or (order is not None and change is _GONE)):
-        return _list(node, current if isinstance(current, list) else [], [] if change is _GONE else change, order)
-    return current if change is _GONE else _plain(change)
+    order = patch.get(_ORDER + name)
+    if node.is_named_list and (isinstance(change, list) or (order is not None and change is _GONE)):
+        result: Any = _list(
+            node, current if isinstance(current, list) else [], [] if change is _GONE else change, order
+        )
+    else:
+        result = current if change is _GONE else _plain(change)
+    unwanted = set(_scalars(patch.get(_DELETE + name) or [], _DELETE + name))
+    if unwanted and isinstance(result, list):
+        return [item for item in result if isinstance(item, dict | list) or item not in unwanted]
+    return result
 
 
 def _list(node: Node, current: list[Any], patch: Any, order: Any) -> list[Any]:
