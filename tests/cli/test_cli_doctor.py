@@ -94,6 +94,40 @@ def test_a_damaged_certificate(choregos: Choregos, data_directory: Path) -> None
     assert found["certificate ca"]["level"] == "ok"
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"api_port": "many"}'])
+def test_a_damaged_configuration(choregos: Choregos, data_directory: Path, content: str) -> None:
+    (data_directory / "machine.json").write_text(content)
+    found = findings(choregos("doctor", "-o", "json"))
+    assert found["configuration"]["level"] == "fail"
+    assert str(data_directory / "machine.json") in found["configuration"]["message"]
+    assert "Remove it" in found["configuration"]["remedy"]
+    assert "API port" in found
+
+
+def test_a_damaged_store(choregos: Choregos, data_directory: Path) -> None:
+    notes = data_directory / "nats" / "watermarks.json"
+    notes.parent.mkdir()
+    notes.write_text(json.dumps({"reached": {"S": 9}, "damage": ["stream S ends at revision 7, it had reached 9"]}))
+    found = findings(choregos("doctor", "-o", "json"))["store"]
+    assert (found["level"], found["message"]) == ("fail", "stream S ends at revision 7, it had reached 9")
+    assert f"remove {notes}" in found["remedy"]
+    notes.write_text("{")
+    assert "cannot be understood" in findings(choregos("doctor", "-o", "json"))["store"]["message"]
+
+
+def test_what_nats_server_says_of_damage_since_it_was_started(choregos: Choregos, data_directory: Path) -> None:
+    log = data_directory / "logs" / "nats-server.log"
+    log.parent.mkdir()
+    begun = "[7] 2026/11/22 23:59:19.1 [INF] Starting nats-server\n"
+    damaged = "[7] 2026/11/22 23:59:24.4 [ERR] JetStream failed to store: corrupt message in 1.blk: invalid checksum\n"
+    log.write_text(begun + damaged)
+    found = findings(choregos("doctor", "-o", "json"))["store"]
+    assert found["level"] == "fail"
+    assert found["message"] == "nats-server says: JetStream failed to store: corrupt message in 1.blk: invalid checksum"
+    log.write_text(begun + damaged + begun)
+    assert findings(choregos("doctor", "-o", "json"))["store"]["level"] == "ok"
+
+
 def test_a_bus_that_does_not_answer(choregos: Choregos, data_directory: Path, running: None) -> None:
     record(data_directory, bus_servers=["nats://127.0.0.1:1"], api_port=1)
     assert "does not exist" in findings(choregos("doctor", "-o", "json"))["JetStream"]["message"]

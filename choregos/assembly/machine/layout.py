@@ -89,6 +89,15 @@ class DataDirectory:
         return self.nats / "credentials.json"
 
     @property
+    def store(self) -> Path:
+        """Where nats-server keeps the streams."""
+        return self.nats / "jetstream"
+
+    @property
+    def watermarks(self) -> Path:
+        return self.nats / "watermarks.json"
+
+    @property
     def nats_configuration(self) -> Path:
         return self.nats / "nats-server.conf"
 

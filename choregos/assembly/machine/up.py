@@ -16,6 +16,7 @@ import socket
 import sys
 import sysconfig
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -24,6 +25,7 @@ from choregos.assembly.machine.layout import DataDirectory, MachineConfig
 from choregos.assembly.machine.options import UpOptions
 from choregos.assembly.machine.ports import claim, free_port, is_free
 from choregos.assembly.machine.processes import Child, ChildExit, ChildSpec, start_together
+from choregos.assembly.machine.watermarks import Watermarks
 from choregos.client import Client
 from choregos.foundation.backoff import RECONNECT
 from choregos.foundation.clock import SystemClock
@@ -83,26 +85,33 @@ class Machine:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._claim(stack)
+            marks = self._claim(stack)
             self._write_secrets()
+            marks.have_all_records_read()
             self._client = await stack.enter_async_context(Client.from_kubeconfig(self.directory.kubeconfig))
             tasks = Tasks()
             bus, *others = map(self._child, self._specs())
-            for together in ([bus], others):
-                for child in together:
-                    stack.push_async_callback(child.stop)
-                await start_together(together, self._clock)
+            await self._start(stack, [bus])
+            await marks.check()
+            stack.push_async_callback(marks.at_end)
+            await self._start(stack, others)
             # Pushed last, so left first: nobody restarts what is being stopped.
             await stack.enter_async_context(tasks)
             for child in self.children.values():
                 tasks.start(child.keep_running(), f"keep {child.spec.name} running")
             tasks.start(self._report(), "report restarts")
+            tasks.start(marks.watch(self._clock), "watch the store")
             tasks.start(self.directory.disk.watch(self._clock, self._restart_bus), "watch the disk")
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack, children: Sequence[Child]) -> None:
+        for child in children:
+            stack.push_async_callback(child.stop)
+        await start_together(children, self._clock)
 
     @property
     def url(self) -> str:
@@ -114,7 +123,7 @@ class Machine:
         """As the administrator."""
         return self._client
 
-    def _claim(self, stack: AsyncExitStack) -> None:
+    def _claim(self, stack: AsyncExitStack) -> Watermarks:
         """Makes the directory and the ports ours; what can be refused is refused before anything is written."""
         self.options.check()
         self.directory.disk.require_to_start()
@@ -122,10 +131,13 @@ class Machine:
         if existed:
             stack.enter_context(self.directory.locked())
         self.config = self._configure()
+        marks = Watermarks(self.directory, self.config)
+        marks.load()
         self.directory.prepare()
         if not existed:
             stack.enter_context(self.directory.locked())
         self.directory.save_config(self.config)
+        return marks
 
     def _configure(self) -> MachineConfig:
         options, last = self.options, self.directory.load_config()
@@ -174,7 +186,7 @@ class Machine:
         )
         credentials = load_or_create(directory.credentials, self._ids)
         server = BusServer(
-            store_directory=directory.nats / "jetstream",
+            store_directory=directory.store,
             pid_file=directory.nats / "nats-server.pid",
             log_file=directory.log("nats-server"),
             port=int(config.bus_servers[0].rpartition(":")[2]),

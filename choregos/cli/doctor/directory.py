@@ -1,25 +1,47 @@
-"""Checks of the data directory: can it be written, is it private, are its certificates good, are its ports free."""
+"""Checks of the data directory: can it be written and read, is its store sound, is it private, are its certificates
+good, are its ports free."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from choregos.cli.doctor.finding import Finding, fail, ok, warn
 from choregos.foundation.clock import Clock
 
+_LOG_HEAD = re.compile(r"^\[\d+\] \S+ \S+ \[\w+\]")
+T = TypeVar("T")
+
 FREE_BYTES_FAIL = 64 * 1024 * 1024
 FREE_BYTES_WARN = 1024 * 1024 * 1024
 API_PORT_DEFAULT = 7443
+LOG_BYTES_READ = 1024 * 1024
+WORDS_OF_DAMAGE = ("corrupt", "invalid checksum", "critical write error")
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What of `machine.json` matters here."""
+
+    api_host: str = "127.0.0.1"
+    api_port: int = API_PORT_DEFAULT
+    bus_servers: tuple[str, ...] = ()
+    node: str = ""
+
+
+class StoreNotes(msgspec.Struct, frozen=True):
+    """What of `nats/watermarks.json` matters here."""
+
+    damage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +50,44 @@ class DataState:
 
     Attributes:
         running: whether a `choregos up` holds it now.
-        config: what that recorded in `machine.json`; empty if there is none.
+        config: what that recorded in `machine.json`; the defaults if there is none, or it cannot be understood.
+        unread: why it cannot be understood; empty if it can.
     """
 
     root: Path
     exists: bool
     running: bool
-    config: dict[str, Any]
+    config: Configuration
+    unread: str = ""
 
     @property
     def api(self) -> tuple[str, int]:
         """Host and port of the API server."""
-        return str(self.config.get("api_host", "127.0.0.1")), int(self.config.get("api_port", API_PORT_DEFAULT))
+        return self.config.api_host, self.config.api_port
 
     @property
     def bus_servers(self) -> tuple[str, ...]:
-        return tuple(map(str, self.config.get("bus_servers", ())))
+        return self.config.bus_servers
 
     @property
     def node(self) -> str:
         """Name of this machine's AgentNode; empty if it has never run."""
-        return str(self.config.get("node", ""))
+        return self.config.node
 
 
 def read_state(root: Path) -> DataState:
+    config, unread = _read(root / "machine.json", Configuration)
+    return DataState(root, root.is_dir(), _is_held(root / "lock"), config or Configuration(), unread)
+
+
+def _read(path: Path, kind: type[T]) -> tuple[T | None, str]:
+    """(what the file holds, why that cannot be said); nothing of both if there is no file."""
     try:
-        config = msgspec.json.decode((root / "machine.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
-        config = {}
-    return DataState(root, root.is_dir(), _is_held(root / "lock"), config if isinstance(config, dict) else {})
+        return msgspec.json.decode(path.read_bytes(), type=kind), ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except (OSError, msgspec.MsgspecError) as error:
+        return None, str(error)
 
 
 def check_directory(state: DataState, clock: Clock) -> Iterator[Finding]:
@@ -66,7 +97,9 @@ def check_directory(state: DataState, clock: Clock) -> Iterator[Finding]:
         yield _port(state)
         return
     yield _writable(state.root)
+    yield _configuration(state)
     yield _disk(state.root)
+    yield _store(state.root)
     yield _private(state.root)
     yield from _certificates(state.root / "pki", clock)
     yield _port(state)
@@ -83,6 +116,50 @@ def _writable(root: Path) -> Finding:
             "Give its owner the right to write, or choose another with --data-dir.",
         )
     return ok("data directory", str(root))
+
+
+def _configuration(state: DataState) -> Finding:
+    path = state.root / "machine.json"
+    if state.unread:
+        return fail(
+            "configuration",
+            f"{path} cannot be understood: {state.unread}",
+            "Remove it; the next `choregos up` writes it anew.",
+        )
+    return ok("configuration", str(path) if path.exists() else "none yet; `choregos up` writes it")
+
+
+def _store(root: Path) -> Finding:
+    """What `choregos up` has found out about it, and what nats-server has said since it was last started."""
+    path = root / "nats" / "watermarks.json"
+    notes, unread = _read(path, StoreNotes)
+    if unread:
+        return fail("store", f"{path} cannot be understood: {unread}", "Remove it; it is written anew.")
+    if notes is not None and notes.damage:
+        remedy = f"Look after the disk, and restore {path.parent} from a backup. Or remove {path} to go on without."
+        return fail("store", "; ".join(notes.damage), remedy)
+    said = _said_of_damage(root / "logs" / "nats-server.log")
+    if said:
+        remedy = "Stop `choregos up` and start it again: it has every record read, and says what is lost."
+        return fail("store", f"nats-server says: {said}", remedy)
+    return ok("store", "no damage is known" if notes is not None else "none yet")
+
+
+def _said_of_damage(log: Path) -> str:
+    """The last line of the log about damage, of the present run of nats-server."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = ""
+    for line in lines:
+        if "Starting nats-server" in line:
+            said = ""
+        elif any(word in line for word in WORDS_OF_DAMAGE):
+            said = _LOG_HEAD.sub("", line).strip()
+    return said
 
 
 def _disk(root: Path) -> Finding:

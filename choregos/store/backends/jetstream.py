@@ -47,6 +47,18 @@ SUBJECTS_PAGE = 100_000
 """Most subjects in one answer of `STREAM.INFO`."""
 
 
+class StreamState(msgspec.Struct, frozen=True):
+    """How a stream is.
+
+    Attributes:
+        revision: of its last record; 0 if there is no stream.
+        lost_bytes: of records that nats-server found when it started and could not read.
+    """
+
+    revision: int = 0
+    lost_bytes: int = 0
+
+
 class _PubAck(msgspec.Struct, gc=False):
     seq: int = 0
     error: dict[str, Any] | None = None
@@ -99,6 +111,16 @@ class JetStreamLog:
             answer = await self._requests.call(f"STREAM.UPDATE.{self.stream}", settings)
         if "error" in answer:
             raise self._error(answer["error"])
+
+    async def state(self) -> StreamState:
+        """How the stream is now. Raises: Temporary, JetStream cannot be reached."""
+        answer = await self._requests.call(f"STREAM.INFO.{self.stream}", {})
+        if _code(answer) == STREAM_NOT_FOUND:
+            return StreamState()
+        if "error" in answer:
+            raise self._error(answer["error"])
+        state = answer["state"]
+        return StreamState(state["last_seq"], (state.get("lost") or {}).get("bytes", 0))
 
     async def append(self, write: Write, *, fence: Fence | None = None) -> int:
         if fence is not None and write.expected is not None:
