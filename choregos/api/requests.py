@@ -38,6 +38,7 @@ class ApiRequest:
     Attributes:
         source: reads the objects of `kind`; None for a virtual kind.
         name: of the object; for a creation it is learned from the body, so that an error can name it.
+        repeated: paths of keys that its body gives more than once.
     """
 
     context: ApiContext
@@ -49,6 +50,7 @@ class ApiRequest:
     source: AnySource | None
     streams: OpenStreams
     name: str
+    repeated: tuple[str, ...] = ()
 
     @property
     def user(self) -> User:
@@ -104,7 +106,10 @@ class ApiRequest:
 
     async def document(self) -> dict[str, Any]:
         """The body as an object."""
-        return codec.decode_object(await self.body(), self.content_type)
+        body = await self.body()
+        decoded = codec.decode_object(body, self.content_type)
+        self.repeated = codec.repeated_keys(body, self.content_type, decoded)
+        return decoded
 
     def reading(self) -> AnySource:
         """The source, of a kind that has one."""

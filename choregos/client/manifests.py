@@ -1,8 +1,5 @@
 """Manifests: files and folders of YAML or JSON as objects that know where they were written.
 
-Reads a scalar as kubectl does (YAML 1.1 of go-yaml: `no` is false, `012` is ten, `1e3` a number, a date is text), so
-that a file means the same to both. Stricter than kubectl: a key given twice, of which it takes the last, is an error.
-
 Invariant: every fault is `Invalid` with file and line, and found in a time that the length of the text bounds. Checks
 only what is needed to send an object; the server checks the rest, and `Manifest.line_of` finds the lines that its
 answer speaks of.
@@ -10,17 +7,16 @@ answer speaks of.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 import yaml
 
-from choregos.foundation.bounded_yaml import BoundedLoader
+from choregos.foundation.bounded_yaml import ManifestLoader
 from choregos.foundation.errors import Invalid, NotFound
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -28,14 +24,7 @@ STANDARD_INPUT = "-"
 FILE_BYTES_MAX = 16 * 1024 * 1024
 """Of one source: five times what the server takes for one object."""
 
-_TAG = "tag:yaml.org,2002:"
-_SHOWN_LENGTH_MAX = 40
-_INTEGERS = range(-(2**63), 2**63)
-
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
-_BOOLEANS = {
-    word: value for value, words in ((True, "y yes true on"), (False, "n no false off")) for word in words.split()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +82,7 @@ def parse_manifests(text: bytes, file: str) -> Iterator[Manifest]:
         Invalid: it cannot be read; with file and line.
     """
     try:
-        loader = _Loader(text)
+        loader = ManifestLoader(text)
         while loader.check_node():
             node = loader.get_node()
             content = loader.construct_document(node)
@@ -157,98 +146,3 @@ def _require_object(content: Any, where: str) -> None:
     metadata = content.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise Invalid(f"{where}: metadata.name is missing")
-
-
-class _Loader(BoundedLoader):
-    """libyaml's parser with go-yaml's reading of scalars and keys."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's protocol)
-    # What is not here, such as a set, JSON cannot say. A date is text.
-    yaml_constructors: ClassVar[dict[str | None, Any]] = {
-        None: BoundedLoader.construct_undefined,
-        f"{_TAG}null": BoundedLoader.construct_yaml_null,
-        f"{_TAG}str": BoundedLoader.construct_yaml_str,
-        f"{_TAG}timestamp": BoundedLoader.construct_yaml_str,
-        f"{_TAG}seq": BoundedLoader.construct_yaml_seq,
-        f"{_TAG}map": BoundedLoader.construct_yaml_map,
-    }
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, LookupError) as error:
-            shown = str(node.value)
-            shown = shown if len(shown) <= _SHOWN_LENGTH_MAX else f"{shown[:_SHOWN_LENGTH_MAX]}…"
-            tag = node.tag.replace(_TAG, "!!")
-            raise yaml.constructor.ConstructorError(None, None, f"{shown!r} is no {tag}", node.start_mark) from error
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            # Twice `<<` is how two anchors are merged.
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        mapping = super().construct_mapping(node, deep=deep)
-        return {_key(key): value for key, value in mapping.items()}
-
-
-def _key(key: Any) -> str:
-    """JSON's keys are text."""
-    if isinstance(key, bool) or key is None:
-        return {True: "true", False: "false", None: "null"}[key]
-    return str(key)
-
-
-def _construct_boolean(loader: _Loader, node: yaml.ScalarNode) -> bool:
-    return _BOOLEANS[str(loader.construct_scalar(node)).lower()]
-
-
-def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
-    written = str(loader.construct_scalar(node))
-    text = written.replace("_", "")
-    digits = text.lstrip("+-")
-    if not digits.isdigit():
-        number = int(text, 0)
-        return number if number in _INTEGERS else written
-    if len(digits) > 1 and digits[0] == "0":
-        return int(text, 8)
-    return _number(float(text), int(text) if len(digits) < 20 else None, written)
-
-
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
-    written = str(loader.construct_scalar(node))
-    number = float(written.replace("_", ""))
-    # JSON has one kind of number: `1e3` is the integer 1000 to whoever reads it.
-    return _number(number, int(number) if number.is_integer() else None, written)
-
-
-def _number(number: float, integer: int | None, written: str) -> int | float | str:
-    """As Go keeps it: an integer of 64 bits, a float, or text if it is neither."""
-    if integer is not None and integer in _INTEGERS:
-        return integer
-    return number if math.isfinite(number) else written
-
-
-def _construct_binary(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return loader.construct_yaml_binary(node).decode()
-
-
-for _name, _pattern, _first in (
-    ("bool", r"y|Y|n|N|(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)", "yYnNtTfFoO"),
-    ("int", r"[-+]?(0b_*[01][01_]*|0o?_*[0-7][0-7_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0|[1-9][0-9_]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+0123456789."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
-for _name, _construct in (
-    ("bool", _construct_boolean),
-    ("int", _construct_integer),
-    ("float", _construct_float),
-    ("binary", _construct_binary),
-):
-    _Loader.add_constructor(f"{_TAG}{_name}", _construct)

@@ -63,7 +63,7 @@ def validate(kind: Kind, obj: ReadOnlyObject, *, previous: ReadOnlyObject | None
     faults = [*_type_faults(kind, obj), *_metadata_faults(kind, obj), *_repetitions(structure(kind), obj, ())]
     dump, unknown, model_faults = _through_model(kind, candidate)
     faults.extend(map(_fault, model_faults))
-    faulty = {_without_branch(entry) for entry in model_faults}
+    faulty: set[Location] = {entry["loc"] for entry in model_faults}
     judged = candidate if dump is None else dump
     for broken in broken_rules(kind, judged, previous=None if dump is None else previous, faulty=faulty):
         faults.append(FieldError(dotted(broken.location), broken.message, broken.reason))
@@ -200,7 +200,7 @@ _EXPECTED = {
 
 def _fault(entry: Any) -> FieldError:
     """One of pydantic's errors, in the manifest's terms."""
-    path, found, kind = dotted(_without_branch(entry)), entry["input"], entry["type"]
+    path, found, kind = dotted(entry["loc"]), entry["input"], entry["type"]
     context = entry.get("ctx", {})
     if kind == "missing":
         return FieldError(path, "is required", "FieldValueRequired")
@@ -212,11 +212,6 @@ def _fault(entry: Any) -> FieldError:
         return FieldError(path, f"expected {_EXPECTED[kind]}, found {_shown(found)}")
     message = entry["msg"].removeprefix("Input should be ").removeprefix("String should ")
     return FieldError(path, f"should be {message}, found {_shown(found)}".replace("should be match", "should match"))
-
-
-def _without_branch(entry: Any) -> Location:
-    """The location without the marks that pydantic adds for the branches of a union of numbers."""
-    return tuple(key for key in entry["loc"] if key not in {"int", "float", "constrained-int", "constrained-float"})
 
 
 def _shown(value: Any) -> str:

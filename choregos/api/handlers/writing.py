@@ -135,6 +135,7 @@ async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     check_patch(write_options(call.query), applies=False)
     body = await call.body()
     described = codec.decode(body, call.content_type)
+    call.repeated = codec.repeated_keys(body, call.content_type, described)
     if media_type == codec.JSON_PATCH:
         if managed_fields.NAME.encode() in body:
             # Operations may go into it, and stored objects have it as text.
@@ -200,15 +201,21 @@ def validated(
         Invalid: anything else is wrong.
     """
     checked = validation.validate(call.kind, document, previous=old)
-    unknown = unknown_fields(call, checked.unknown_fields, options)
+    unknown = unknown_fields(call, checked.unknown_fields, options, call.repeated)
     document = checked.object if old is None else meta.changed(old, checked.object)
     escalation.check(call.gate, call.user, call.kind, document, old)
     return document, (*unknown, *checked.warnings)
 
 
-def unknown_fields(call: ApiRequest, found: tuple[str, ...], options: WriteOptions) -> tuple[str, ...]:
-    """Warnings of fields that the kind does not know. Raises: Refusal 400, there are some and validation is strict."""
-    unknown = tuple(f'unknown field "{path}"' for path in found)
+def unknown_fields(
+    call: ApiRequest, found: tuple[str, ...], options: WriteOptions, repeated: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Warnings of fields that the kind does not know, or that are given more than once.
+
+    Raises:
+        Refusal: 400, there are some and validation is strict.
+    """
+    unknown = (*(f'duplicate field "{path}"' for path in repeated), *(f'unknown field "{path}"' for path in found))
     if unknown and options.field_validation == "Strict":
         raise bad_request(
             f'{call.kind.kind} in version "{call.target.version}" cannot be handled as a {call.kind.kind}: '

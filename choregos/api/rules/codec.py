@@ -5,6 +5,8 @@ JSON and YAML are read, and Kubernetes' protobuf of the kinds that kubectl's typ
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,9 @@ import yaml
 
 from choregos.api.rules import protobuf
 from choregos.api.rules.status import bad_request, unsupported_media
-from choregos.foundation.bounded_yaml import BoundedLoader
+from choregos.foundation.bounded_yaml import ManifestLoader
+from choregos.foundation.errors import TooLarge
+from choregos.resources.validation import dotted
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -27,6 +31,17 @@ PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
 
 encode = msgspec.json.encode
 
+VALUES_MAX = 100_000
+"""Values in a body, those within others included: a large AgentCluster has 30,000. Each costs far more to check than to
+send, so a bound on bytes alone would leave seconds of work."""
+
+_FAULT_LENGTH_MAX = 500
+"""Of what the reader of a body says of it: some quote it."""
+
+
+class _Loader(ManifestLoader):
+    values_max = VALUES_MAX
+
 
 def decode(body: bytes, content_type: str) -> Any:
     """The JSON value of a body.
@@ -36,6 +51,7 @@ def decode(body: bytes, content_type: str) -> Any:
 
     Raises:
         Refusal: 400 for a body that cannot be read, 415 for a media type that is not served.
+        TooLarge: it holds more than `VALUES_MAX` values.
     """
     media_type = media_type_of(content_type)
     if media_type in (YAML, APPLY_PATCH, "application/x-yaml", "text/yaml"):
@@ -45,9 +61,61 @@ def decode(body: bytes, content_type: str) -> Any:
     if media_type and media_type not in (JSON, "*/*", "application/x-www-form-urlencoded", *PATCHES):
         raise unsupported_media(media_type, ACCEPTED)
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"the request body is not valid JSON: {error}") from error
+        raise bad_request(f"the request body is not valid JSON: {str(error)[:_FAULT_LENGTH_MAX]}") from error
+    _check_extent(value, len(body))
+    return value
+
+
+def _check_extent(value: Any, length: int) -> None:
+    if length < 2 * VALUES_MAX:
+        return  # a value and what is between it and the next are two bytes at least
+    count, containers = 1, [value]
+    while containers:
+        container = containers.pop()
+        parts = container.values() if isinstance(container, dict) else container
+        count += len(parts)
+        if count > VALUES_MAX:
+            raise TooLarge(f"Request entity too large: limit is {VALUES_MAX} values")
+        containers.extend(part for part in parts if isinstance(part, dict | list))
+
+
+class _Object(dict[str, Any]):
+    """An object that knows which of its keys were given more than once."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    found = _Object(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        found.repeated = tuple(name for name, count in counts.items() if count > 1)
+    return found
+
+
+def repeated_keys(body: bytes, content_type: str, value: Any) -> tuple[str, ...]:
+    """The paths of keys that are given more than once in a body of JSON, of which the last counts.
+
+    Args:
+        value: what the body has been decoded to.
+    """
+    if body.lstrip()[:1] not in (b"{", b"[") or media_type_of(content_type) not in (JSON, "", "*/*", *PATCHES):
+        return ()  # YAML with such keys is refused, and protobuf has none
+    # As long as the body without its blanks, usually: then nothing has been lost.
+    if len(msgspec.json.format(body, indent=-1)) == len(encode(value)):
+        return ()
+    found: list[str] = []
+    places: list[tuple[tuple[int | str, ...], Any]] = [((), json.loads(body, object_pairs_hook=_object))]
+    while places:
+        place, part = places.pop()
+        if isinstance(part, _Object):
+            found.extend(dotted((*place, name)) for name in part.repeated)
+            places.extend(((*place, name), below) for name, below in part.items())
+        elif isinstance(part, list):
+            places.extend(((*place, index), below) for index, below in enumerate(part))
+    return tuple(sorted(found))
 
 
 def decode_object(body: bytes, content_type: str) -> dict[str, Any]:
@@ -69,15 +137,16 @@ def _decode_yaml(body: bytes) -> Any:
     if body.startswith(b"{"):
         # Most clients send JSON as YAML, which it nearly is, and which is much slower to read.
         try:
-            return msgspec.json.decode(body)
+            value = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
+        else:
+            _check_extent(value, len(body))
+            return value
     try:
-        value = yaml.load(body, Loader=BoundedLoader)  # noqa: S506  (a safe one)
-        # Once through JSON: dates become text, keys become strings, and what JSON cannot say is found here.
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
-        raise bad_request(f"the request body is not valid YAML: {error}") from error
+        return yaml.load(body, Loader=_Loader)  # noqa: S506  (a safe one)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"the request body is not valid YAML: {str(error)[:_FAULT_LENGTH_MAX]}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,14 +178,12 @@ CountOrPercent = Annotated[
 _SECONDS_MAX = 86_400
 _SECONDS = {"type": "number", "minimum": 0, "maximum": _SECONDS_MAX}
 Seconds = Annotated[
-    int | float,
-    BeforeValidator(_whole_seconds),
+    float,
     Field(gt=0, le=_SECONDS_MAX),
+    AfterValidator(_whole_seconds),
     WithJsonSchema(_SECONDS | {"exclusiveMinimum": True}),
 ]
-SecondsOrZero = Annotated[
-    int | float, BeforeValidator(_whole_seconds), Field(ge=0, le=_SECONDS_MAX), WithJsonSchema(_SECONDS)
-]
+SecondsOrZero = Annotated[float, Field(ge=0, le=_SECONDS_MAX), AfterValidator(_whole_seconds), WithJsonSchema(_SECONDS)]
 Count = Annotated[int, Field(ge=0)]
 Replicas = Annotated[int, Field(ge=0, le=1_000_000)]
 DnsLabel = Annotated[str, _checked(names.label_fault)]
