@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from choregos.client.client import Applied, Client, Objects, Patch
-from choregos.client.watching import Object, WatchEvent
+from choregos.client.client import Applied, CallAnswer, Client, Objects, Patch
+from choregos.client.watching import Listing, Object, WatchEvent
 
 T = TypeVar("T")
 
@@ -46,6 +46,17 @@ class SyncClient:
         self._thread.join()
         self._loop.close()
 
+    @property
+    def namespace(self) -> str:
+        return self._client.namespace
+
+    @property
+    def server(self) -> str:
+        return self._client.server
+
+    def version(self) -> Object:
+        return self._wait(self._client.version())
+
     def get(self, kind: str, name: str, *, namespace: str | None = None) -> Object:
         return self._wait(self._client.get(kind, name, namespace=namespace))
 
@@ -54,24 +65,52 @@ class SyncClient:
             self._client.list(kind, namespace=namespace, selector=selector, field_selector=field_selector)
         )
 
+    def listing(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        field_selector: str = "",
+        tables: bool = False,
+    ) -> Listing:
+        selection: dict[str, Any] = {"namespace": namespace, "selector": selector, "field_selector": field_selector}
+        return self._wait(self._client.listing(kind, **selection, tables=tables))
+
     def watch(
-        self, kind: str, *, namespace: str | None = None, selector: str = "", field_selector: str = ""
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        field_selector: str = "",
+        after: Listing | None = None,
+        tables: bool = False,
     ) -> Iterator[WatchEvent]:
-        return self._iterate(
-            self._client.watch(kind, namespace=namespace, selector=selector, field_selector=field_selector)
-        )
+        selection: dict[str, Any] = {"namespace": namespace, "selector": selector, "field_selector": field_selector}
+        return self._iterate(self._client.watch(kind, **selection, after=after, tables=tables))
 
     def events(self, *, namespace: str | None = None, about: Object | None = None) -> Objects:
         return self._wait(self._client.events(namespace=namespace, about=about))
 
-    def logs(self, agent: str, *, namespace: str | None = None, **options: Any) -> Iterator[str]:
-        return self._iterate(self._client.logs(agent, namespace=namespace, **options))
+    def logs(
+        self,
+        agent: str,
+        *,
+        namespace: str | None = None,
+        follow: bool = False,
+        tail_lines: int | None = None,
+        since_s: int | None = None,
+        previous: bool = False,
+    ) -> Iterator[str]:
+        which = {"tail_lines": tail_lines, "since_s": since_s}
+        return self._iterate(self._client.logs(agent, namespace=namespace, follow=follow, previous=previous, **which))
 
-    def create(self, manifest: Object) -> Object:
-        return self._wait(self._client.create(manifest))
+    def create(self, manifest: Object, *, dry_run: bool = False) -> Object:
+        return self._wait(self._client.create(manifest, dry_run=dry_run))
 
-    def apply(self, manifest: Object) -> Applied:
-        return self._wait(self._client.apply(manifest))
+    def apply(self, manifest: Object, *, dry_run: bool = False) -> Applied:
+        return self._wait(self._client.apply(manifest, dry_run=dry_run))
 
     def replace(self, obj: Object) -> Object:
         return self._wait(self._client.replace(obj))
@@ -84,15 +123,34 @@ class SyncClient:
     def scale(self, kind: str, name: str, replicas: int, *, namespace: str | None = None) -> Object:
         return self._wait(self._client.scale(kind, name, replicas, namespace=namespace))
 
-    def delete(self, kind: str, name: str, *, namespace: str | None = None) -> str:
-        return self._wait(self._client.delete(kind, name, namespace=namespace))
+    def delete(
+        self, kind: str, name: str, *, namespace: str | None = None, grace_s: int | None = None, uid: str = ""
+    ) -> str:
+        return self._wait(self._client.delete(kind, name, namespace=namespace, grace_s=grace_s, uid=uid))
 
-    def wait(self, kind: str, name: str, goal: str, *, timeout_s: float, namespace: str | None = None) -> Object | None:
-        return self._wait(self._client.wait(kind, name, goal, timeout_s=timeout_s, namespace=namespace))
+    def wait(
+        self, kind: str, name: str, goal: str, *, timeout_s: float, namespace: str | None = None, uid: str = ""
+    ) -> Object | None:
+        return self._wait(self._client.wait(kind, name, goal, timeout_s=timeout_s, namespace=namespace, uid=uid))
 
-    def call(self, **arguments: Any) -> Any:
-        """See `Client.call`."""
-        return self._wait(self._client.call(**arguments))
+    def call(
+        self,
+        *,
+        agent: str = "",
+        capability: str = "",
+        method: str = "",
+        timeout_s: float = 30.0,
+        namespace: str | None = None,
+        selector: str = "",
+        **arguments: Any,
+    ) -> Any:
+        target = {"agent": agent, "capability": capability, "method": method, "selector": selector}
+        return self.call_detailed(target, arguments, timeout_s=timeout_s, namespace=namespace).result
+
+    def call_detailed(
+        self, target: Mapping[str, str], arguments: Mapping[str, Any], *, timeout_s: float, namespace: str | None = None
+    ) -> CallAnswer:
+        return self._wait(self._client.call_detailed(target, arguments, timeout_s=timeout_s, namespace=namespace))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 from contextlib import aclosing
 from typing import Any
 
@@ -282,6 +283,13 @@ async def test_a_server_of_another_authority_is_named(api: ServedApi, tmp_path: 
 def test_an_address_that_is_none_is_invalid(server: str) -> None:
     with pytest.raises(Invalid, match="is no address"):
         Client(ApiAccess(server))
+
+
+def test_the_synchronous_form_has_the_same_methods_with_the_same_arguments() -> None:
+    methods = {name: member for name, member in vars(Client).items() if inspect.isfunction(member) and name[0] != "_"}
+    for name in methods.keys() - {"catalogue", "connect_port"}:
+        theirs = inspect.signature(getattr(SyncClient, name)).parameters
+        assert theirs == inspect.signature(methods[name]).parameters, name
 
 
 async def test_the_synchronous_form_works_beside_a_running_loop(api: ServedApi) -> None:
