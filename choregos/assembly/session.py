@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 from choregos.assembly.machine.options import UpOptions
 from choregos.assembly.machine.up import Machine
@@ -28,11 +30,14 @@ async def _keep_up(options: UpOptions) -> None:
 
 def _welcome(machine: Machine) -> str:
     config, directory = machine.config, machine.directory
-    place = shlex.quote(str(directory.root))
+    variables = {"CHOREGOS_DATA_DIR": directory.root, "KUBECONFIG": directory.kubeconfig}
+    exported = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
+    if shutil.which("choregos") is None:
+        exported += f' PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}'
     return f"""choregos is up: node {config.node} in region {config.region}, API server on {machine.url}.
 
 In another terminal:
-  export CHOREGOS_DATA_DIR={place} KUBECONFIG={shlex.quote(str(directory.kubeconfig))}
+  export {exported}
   choregos apply -f examples/customer-service/fleet.yaml
   kubectl get agentclusters,agentsets,agents,agentnodes -o wide
   choregos call --capability conversation.reply reply '{{"message": "Do you ship to Norway?"}}'

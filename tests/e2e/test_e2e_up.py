@@ -106,6 +106,23 @@ def test_wrong_options_are_refused_before_anything_is_made(make_up: MakeUp):
     assert not up.root.exists()
 
 
+def test_what_it_says_to_type_next_works_in_a_bare_shell(make_up: MakeUp):
+    bare = "/usr/bin:/bin"
+    up = make_up("data", "--api-port", "0", environment={"PATH": bare})
+    up.start()
+    [export] = [line.strip() for line in up.talk.splitlines() if line.strip().startswith("export ")]
+    typed = subprocess.run(
+        ["/bin/sh", "-c", f"{export}; choregos get agentnodes && kubectl get agentnodes"],
+        env={"PATH": bare, "HOME": str(up.places)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert typed.stdout.count("Ready") == 2, typed.stderr
+    up.stop()
+
+
 async def test_a_machine_of_another_region_runs_what_names_none_and_stays_of_that_region(make_up: MakeUp):
     up = make_up("data", "--region", "A_B", "--api-port", "0", "--workers", "1")
     up.start()
