@@ -24,6 +24,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
         template: shared by every assignment of the same digest; equal digests mean equal templates.
         dedicated: it gets a worker process of its own.
         restarts: restarts of this uid so far, as its last status told; counting goes on from there.
+        started: it was started under this binding before, as its last status told: its next start is a restart.
         grace_s: time to drain for the one it replaces here.
     """
 
@@ -35,6 +36,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
     dedicated: bool = False
     restarts: int = 0
     grace_s: float = 30.0
+    started: bool = False
 
 
 class HostStatus(msgspec.Struct, frozen=True, gc=False):

@@ -352,7 +352,7 @@ class AgentHost:
             template = assigned.template
             worker = self._pool.choose(assigned.namespace, template, dedicated=lodging is Lodging.DEDICATED)
             self._logs.begin(uid)
-            worker.start(template, wire.StartAgent(uid, assigned.name, template.digest, life.restarts))
+            worker.start(template, wire.StartAgent(uid, assigned.name, template.digest))
             touched[worker.host] = worker
             self._step(life, Placed(worker.host), moment)
         for worker in touched.values():

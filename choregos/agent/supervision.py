@@ -147,6 +147,7 @@ class Life:
         "quarantined",
         "ready",
         "reason",
+        "restarting",
         "restarts",
         "since_ms",
         "started_s",
@@ -162,6 +163,7 @@ class Life:
         self.ready = False
         self.host = ""  # the worker that has it, empty unless STARTING, RUNNING or STOPPING
         self.restarts = assignment.restarts
+        self.restarting = assignment.started  # its next start is a restart
         self.failures = 0  # in a row, without `reset_after_s` of health between them
         self.innocents = 0  # workers lost through no fault of its own within `INNOCENT_WINDOW_S`
         self.innocent_s = 0.0  # monotonic time of the first of them
@@ -243,6 +245,8 @@ def step(life: Life, event: Event, moment: Moment, backoff: Backoff) -> tuple[In
             reason, message = (life.reason, life.message) if failed else ("", "")
             life.enter(Phase.STARTING, moment.now_ms, reason=reason, message=message)
             life.host = event.host
+            life.restarts += life.restarting
+            life.restarting = False
             return (REPORT,)
         case StartEnded():
             return _start_ended(life, event, moment, backoff)
@@ -293,6 +297,7 @@ def _begin(life: Life, assignment: Assignment, moment: Moment) -> tuple[Instruct
     life.failures = 0
     life.wake_s = 0.0
     life.restarts = max(life.restarts, assignment.restarts)
+    life.restarting = life.restarting or assignment.started
     life.enter(Phase.PENDING, moment.now_ms, reason="Assigned")
     return (Start(life.lodging), REPORT)
 
@@ -323,10 +328,10 @@ def _back_off(life: Life, reason: str, message: str, moment: Moment, backoff: Ba
     was_healthy = life.phase is Phase.RUNNING and moment.now_s - life.started_s >= backoff.reset_after_s
     life.failures = 1 if was_healthy else life.failures + 1
     if reason == RUNTIME_NOT_FOUND:
-        # It never began, so it is no restart: it stays Pending until somebody provides what it needs.
+        # It never began, so the next is no restart: it stays Pending until somebody provides what it needs.
         life.enter(Phase.PENDING, moment.now_ms, reason=reason, message=message)
     else:
-        life.restarts += 1
+        life.restarting = True
         life.enter(Phase.BACKOFF, moment.now_ms, reason=reason, message=message)
     life.wake_s = moment.now_s + backoff.delay_s(life.failures, moment.roll)
     return (REPORT, WakeAt(life.wake_s))
@@ -358,7 +363,7 @@ def _start_elsewhere(life: Life, event: WorkerLost, moment: Moment, backoff: Bac
     if life.innocents == 0 or moment.now_s - life.innocent_s > INNOCENT_WINDOW_S:
         life.innocents, life.innocent_s = 0, moment.now_s
     life.innocents += 1
-    life.restarts += 1
+    life.restarting = True
     if life.innocents <= INNOCENT_AT_ONCE_MAX:
         life.enter(Phase.PENDING, moment.now_ms, reason="WorkerLost", message=event.message)
         return (Start(life.lodging), REPORT)

@@ -85,7 +85,7 @@ class StatusRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         phase: see `Phase`.
         ready: takes calls now.
         host: the worker that runs it: the last token of its call subject; empty while none does.
-        restarts: starts after the first, of this uid.
+        restarts: how often this uid was started again after it had failed or lost its worker; counted at the start.
         since_ms: when this phase or readiness began; wall clock, milliseconds.
         reason: a stable CamelCase word: `Started`, `ImportFailed`, `StartFailed`, `ProbeFailed`, `Blocked`,
             `WorkerLost`, `OutOfCapacity`, …

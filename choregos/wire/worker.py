@@ -78,7 +78,6 @@ class StartAgent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     uid: str
     name: str
     template: str
-    restarts: int = 0
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=2):

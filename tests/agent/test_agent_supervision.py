@@ -280,9 +280,36 @@ def test_a_dedicated_agent_wants_a_worker_of_its_own():
 def test_restarts_go_on_from_what_was_counted_elsewhere():
     assignment = Assignment("ns", "a", "u", 1, TEMPLATE, restarts=4)
     life = Life(assignment, 0)
-    for event in (Assigned(assignment), PLACED, STARTED, Failed("ProbeFailed", "why")):
+    for now_s, event, restarts in (
+        (0.0, Assigned(assignment), 4),
+        (0.0, PLACED, 4),
+        (0.0, STARTED, 4),
+        (0.0, Failed("ProbeFailed", "why"), 4),
+        (1.0, Woken(), 4),
+        (1.0, PLACED, 5),
+        (1.0, STARTED, 5),
+        (1.0, LOST, 5),
+        (1.0, PLACED, 6),
+        (1.0, StartEnded("StartFailed"), 6),
+    ):
+        step(life, event, Moment(now_s, 0), BACKOFF)
+        assert life.status().restarts == restarts, event
+
+
+def test_the_first_start_on_a_node_that_was_started_again_is_a_restart():
+    assignment = Assignment("ns", "a", "u", 1, TEMPLATE, restarts=4, started=True)
+    life = Life(assignment, 0)
+    for event in (Assigned(assignment), PLACED):
         step(life, event, Moment(0.0, 0), BACKOFF)
     assert life.status().restarts == 5
+
+
+def test_what_nobody_provides_is_not_restarted_however_often_it_is_looked_for():
+    life = Life(FIRST, 0)
+    for now_s in range(0, 100, 10):
+        for event in (ASSIGNED, Woken(), PLACED, StartEnded("RuntimeNotFound")):
+            step(life, event, Moment(now_s, 0), BACKOFF)
+    assert life.status().restarts == 0
 
 
 def test_a_running_agent_tells_where_it_is_and_what_it_can():

@@ -202,7 +202,8 @@ async def test_after_a_restart_nothing_passes_for_running_and_counts_go_on(world
     await leader.change("gone", deletion_ms=1)
     async with running_node(world) as host:
         assert host.names() == {"a-0", "a-1"}
-        assert host.running["uid-a-0"].restarts == 4
+        assert (host.running["uid-a-0"].restarts, host.running["uid-a-0"].started) == (4, True)
+        assert not host.running["uid-a-1"].started
         await world.until(lambda: world.ready() == {"a-0", "a-1"})
         await world.until(lambda: world.agents()["gone"].phase is Phase.STOPPED)
 

@@ -24,7 +24,7 @@ from choregos.resources.templates import grace_s
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance, InstanceChange
 from choregos.wire.instances import TEMPLATE_UNREADABLE, Phase
-from choregos.wire.worker import Template
+from choregos.wire.worker import RUNTIME_NOT_FOUND, Template
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +199,7 @@ class Assignments:
                 kind.dedicated,
                 restarts,
                 kind.grace_s,
+                _was_started(one),
             )
         )
 
@@ -259,3 +260,11 @@ class Assignments:
         return HostStatus(
             one.namespace, one.name, record.uid, record.binding, phase, False, "", restarts, now_ms, reason, message
         )
+
+
+def _was_started(one: Instance) -> bool:
+    """Whether a worker has had it under its present binding: only then has its host written a status, but for these."""
+    status = one.status
+    if status is None or status.phase is Phase.REJECTED:
+        return False
+    return status.reason not in (TEMPLATE_UNREADABLE, RUNTIME_NOT_FOUND)

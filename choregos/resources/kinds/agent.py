@@ -48,7 +48,7 @@ class AgentStatus(Part):
     host: str | None = None
     """The worker process it runs in; absent while in none."""
     restarts: Count = 0
-    """Starts after the first."""
+    """Times it was started again after it had failed or lost its worker."""
     start_time: Time | None = None
     """When its phase began."""
     reason: str | None = None
@@ -108,7 +108,7 @@ AGENT = Kind(
         Column("Ready", _ready, description="Whether it takes calls."),
         Column("Status", _status, description="Its phase, and why if that is not the usual one."),
         Column(
-            "Restarts", path("status", "restarts", default=0), type="integer", description="Starts after the first."
+            "Restarts", path("status", "restarts", default=0), type="integer", description="Times it was started again."
         ),
         Column("Node", path("spec", "node", default="<none>"), description="AgentNode it is bound to."),
         AGE,

@@ -123,7 +123,7 @@ class ContainerStatus(Part):
     started: bool = False
     """Whether it has started."""
     restart_count: Count = 0
-    """Starts after the first."""
+    """Times it was started again after it had failed or lost its worker."""
     image: str = ""
     """Where the code is."""
     image_id: Annotated[str, Field(alias="imageID")] = ""
@@ -211,7 +211,7 @@ POD = Kind(
         NAME,
         Column("Ready", _ready, description="Whether it takes calls, of one."),
         Column("Status", _status, description="What goes wrong with it, else its phase."),
-        Column("Restarts", _restarts, description="Starts after the first, and when it last failed."),
+        Column("Restarts", _restarts, description="Times it was started again, and when it last failed."),
         AGE,
         Column("IP", _none, wide=True, description="Agents have none: they are reached over the bus."),
         Column("Node", path("spec", "nodeName", default="<none>"), wide=True, description="Node it is bound to."),
