@@ -128,8 +128,9 @@ def answer(document: Any, code: int = 200, warnings: Iterable[str] = ()) -> Resp
 
 
 def _quoted(text: str) -> str:
-    """An RFC 9110 quoted-string, ASCII only and without line breaks."""
-    plain = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    """An RFC 9110 quoted-string, ASCII only and without control characters, which no header may hold."""
+    plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+    plain = plain.encode("ascii", "backslashreplace").decode()
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

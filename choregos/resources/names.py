@@ -17,10 +17,10 @@ digit, `-` or `_` takes three."""
 SET_NAME_LENGTH_MAX = LABEL_LENGTH_MAX - len("-9999999")
 """An agent is named `<set>-<ordinal>`; this leaves room for ten million ordinals, so that no scaling up can fail."""
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_ENVIRONMENT = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+ENVIRONMENT = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
 _KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
@@ -30,7 +30,7 @@ def label_fault(name: str) -> str:
     """DNS-1123 label: `support-conversation`."""
     if len(name) > LABEL_LENGTH_MAX:
         return f"{name!r} has {len(name)} characters, at most {LABEL_LENGTH_MAX} are allowed"
-    if not _DNS_LABEL.fullmatch(name):
+    if not DNS_LABEL.fullmatch(name):
         return f"{name!r} must be lower-case letters, digits and '-', and begin and end with a letter or digit"
     return ""
 
@@ -39,7 +39,7 @@ def subdomain_fault(name: str) -> str:
     """DNS-1123 subdomain: `node-1.rack-7.example`."""
     if len(name) > SUBDOMAIN_LENGTH_MAX:
         return f"{name[:20]!r}… has {len(name)} characters, at most {SUBDOMAIN_LENGTH_MAX} are allowed"
-    if not _DNS_SUBDOMAIN.fullmatch(name):
+    if not DNS_SUBDOMAIN.fullmatch(name):
         return f"{name!r} must be lower-case letters, digits, '-' and '.', and begin and end with a letter or digit"
     return _stored_fault(name)
 
@@ -65,7 +65,7 @@ def word_fault(name: str) -> str:
     """Template, capability and resource names, and label values: `natural_language_processing`, `nlp.v2`."""
     if len(name) > LABEL_LENGTH_MAX:
         return f"{name[:20]!r}… has {len(name)} characters, at most {LABEL_LENGTH_MAX} are allowed"
-    if not _WORD.fullmatch(name):
+    if not WORD.fullmatch(name):
         return f"{name!r} must be letters, digits, '-', '_' and '.', and begin and end with a letter or digit"
     return ""
 
@@ -86,7 +86,7 @@ def qualified_fault(name: str) -> str:
 
 def environment_fault(name: str) -> str:
     """Names of environment variables."""
-    if not _ENVIRONMENT.fullmatch(name):
+    if not ENVIRONMENT.fullmatch(name):
         return f"{name!r} must be letters, digits, '_', '-' and '.', and not begin with a digit"
     return ""
 

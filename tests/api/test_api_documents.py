@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,6 +56,23 @@ async def test_openapi_has_what_kubectl_looks_up(client: Any) -> None:
     schema = document["components"]["schemas"]["dev.choregos.v1.AgentCluster"]
     assert schema["x-kubernetes-group-version-kind"] == [expected]
     assert "spec" in schema["properties"]
+
+
+async def test_what_an_openapi_document_refers_to_is_in_it(client: Any) -> None:
+    index = (await client.get("/openapi/v3")).json["paths"]
+    for entry in index.values():
+        reply = await client.get(entry["serverRelativeURL"].partition("?")[0])
+        schemas = reply.json["components"]["schemas"]
+        found = set(re.findall(r'"\$ref":"#/components/schemas/([^"]+)"', reply.body.decode()))
+        assert found
+        assert found <= set(schemas), found - set(schemas)
+        operations = [
+            each["operationId"]
+            for path in reply.json["paths"].values()
+            for each in path.values()
+            if isinstance(each, dict)
+        ]
+        assert len(operations) == len(set(operations))
 
 
 async def test_openapi_v2_is_empty_in_both_encodings(client: Any) -> None:

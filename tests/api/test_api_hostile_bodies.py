@@ -236,3 +236,9 @@ async def test_keys_that_are_given_twice_are_told(client: Any, send: Callable[..
 )
 def test_which_keys_are_given_twice(body: bytes, paths: tuple[str, ...]) -> None:
     assert codec.repeated_keys(body, JSON, codec.decode(body, JSON)) == paths
+
+
+async def test_a_warning_is_a_header_whatever_it_speaks_of(client: Any) -> None:
+    body = {"metadata": {"name": "x"}, "spec": {"agents": [], 'a\x00\x1b\r\n\x7f\x85é"\\b': 1}}
+    (warning,) = (await client.post(CLUSTERS, body)).header("warning")
+    assert warning == r'299 - "unknown field \"spec[a\\x00\\x1b \\x7f \\xe9\"\\b]\""'

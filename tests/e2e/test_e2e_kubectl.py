@@ -34,7 +34,11 @@ async def test_from_apply_to_delete(machine: UpProcess, client: Client):
     wait_ready(machine, "shop")
     assert apply(machine, cluster("shop", worker)) == "agentcluster.choregos.dev/shop unchanged\n"
     table = machine.kubectl("get", "agentclusters,agentsets,agents,agentnodes", "-o", "wide")
-    for row in ("agentcluster.choregos.dev/shop", "agentset.choregos.dev/shop-worker", "agent.choregos.dev/shop-worker-3"):
+    for row in (
+        "agentcluster.choregos.dev/shop",
+        "agentset.choregos.dev/shop-worker",
+        "agent.choregos.dev/shop-worker-3",
+    ):
         assert row in table
     rows = machine.kubectl("get", "agents", "-l", "tier=gold,choregos.dev/cluster=shop", "--no-headers").splitlines()
     assert [row.split()[:3] for row in rows] == [[f"shop-worker-{n}", "True", "Running"] for n in range(4)]

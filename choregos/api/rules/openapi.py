@@ -16,9 +16,69 @@ from choregos.api.rules.codec import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH,
 from choregos.api.rules.discovery import group_versions
 from choregos.resources.kind import Kind
 from choregos.resources.registry import SERVED, names_at
-from choregos.resources.schema import openapi_schema
+from choregos.resources.schema import COMPONENTS, openapi_schema
 
 Document = dict[str, Any]
+
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+_STATUS, _LIST_META = f"{_META}.Status", f"{_META}.ListMeta"
+_TEXT, _WHOLE, _TRUTH = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+
+_SHARED: Document = {
+    **COMPONENTS,
+    _LIST_META: {
+        "description": "What is said of a list.",
+        "type": "object",
+        "properties": {
+            "resourceVersion": {"description": "Version of the store that the list shows.", **_TEXT},
+            "continue": {"description": "Token for the next part; absent when this is the last.", **_TEXT},
+            "remainingItemCount": {"description": "How many are in the parts that follow.", **_WHOLE},
+        },
+    },
+    _STATUS: {
+        "description": "How a request has ended that answers with no object.",
+        "type": "object",
+        "properties": {
+            "apiVersion": {"description": "`v1`.", **_TEXT},
+            "kind": {"description": "`Status`.", **_TEXT},
+            "metadata": {"description": "Of the list that was asked for.", "type": "object"},
+            "status": {"description": "`Success` or `Failure`.", **_TEXT},
+            "message": {"description": "Why, for people.", **_TEXT},
+            "reason": {"description": "Why, as one word for programs.", **_TEXT},
+            "code": {"description": "The HTTP status.", **_WHOLE},
+            "details": {
+                "description": "What it was about, and in `causes` each field that is at fault.",
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+            },
+        },
+        "x-kubernetes-group-version-kind": [{"group": "", "version": "v1", "kind": "Status"}],
+    },
+}
+
+_LISTING = {
+    "labelSelector": _TEXT,
+    "fieldSelector": _TEXT,
+    "limit": _WHOLE,
+    "continue": _TEXT,
+    "resourceVersion": _TEXT,
+    "resourceVersionMatch": _TEXT,
+    "watch": _TRUTH,
+    "allowWatchBookmarks": _TRUTH,
+    "sendInitialEvents": _TRUTH,
+    "timeoutSeconds": _WHOLE,
+}
+_WRITING = {name: {**_TEXT, "uniqueItems": True} for name in ("dryRun", "fieldManager", "fieldValidation")}
+_DELETING = {"dryRun": _TEXT, "gracePeriodSeconds": _WHOLE, "propagationPolicy": _TEXT}
+_PARAMETERS: dict[str, Document] = {
+    "list": _LISTING,
+    "create": _WRITING,
+    "update": _WRITING,
+    "patch": {**_WRITING, "force": _TRUTH},
+    "delete": _DELETING,
+    "deletecollection": {"labelSelector": _TEXT, "fieldSelector": _TEXT, **_DELETING},
+}
+"""Options in the query, by verb."""
 
 V2_EMPTY: Document = {
     "swagger": "2.0",
@@ -53,11 +113,13 @@ def index(encoded: dict[str, bytes]) -> Document:
 
 
 def _document(group: str, version: str, product_version: str) -> Document:
-    schemas: Document = {}
+    schemas: Document = dict(_SHARED)
     paths: Document = {}
     for kind in SERVED[group, version]:
         name = _schema_name(group, version, kind)
         schemas[name] = openapi_schema(kind, group, version)
+        if "list" in kind.verbs:
+            schemas[f"{name}List"] = _list_schema(kind, group, version, name)
         paths |= _paths(kind, group, version, name)
     return {
         "openapi": "3.0.0",
@@ -71,6 +133,25 @@ def _schema_name(group: str, version: str, kind: Kind) -> str:
     """`dev.choregos.v1.AgentCluster`, as Kubernetes names those of custom resources."""
     prefix = ".".join(reversed(group.split("."))) if group else "io.k8s.api.core"
     return f"{prefix}.{version}.{kind.kind}"
+
+
+def _list_schema(kind: Kind, group: str, version: str, name: str) -> Document:
+    return {
+        "description": f"Several objects of kind {kind.kind}.",
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"description": "API group and version of this list's schema.", **_TEXT},
+            "kind": {"description": "Kind of this list.", **_TEXT},
+            "metadata": {"description": "Of the list.", "allOf": [_reference(_LIST_META)]},
+            "items": {"description": "The objects.", "type": "array", "items": _reference(name)},
+        },
+        "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": f"{kind.kind}List"}],
+    }
+
+
+def _reference(schema: str) -> Document:
+    return {"$ref": f"#/components/schemas/{schema}"}
 
 
 def _paths(kind: Kind, group: str, version: str, schema: str) -> Document:
@@ -105,17 +186,27 @@ def _path_parameters(path: str) -> list[Document]:
 
 def _operation(kind: Kind, served: tuple[str, str], method: str, verb: str, schema: str) -> Document:
     group, version = served
-    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    body = _reference(schema)
+    answered = {
+        "list": _reference(f"{schema}List"),
+        "deletecollection": _reference(f"{schema}List"),
+        "delete": {"anyOf": [_reference(_STATUS), body]},  # the object, if something holds it yet
+    }.get(verb, body)
+    succeeded = {"201": _answer("Created", answered)} if method == "post" else {"200": _answer("OK", answered)}
+    if verb == "patch":
+        succeeded["201"] = _answer("Created, by an application", answered)
     operation: Document = {
         "tags": [f"{group or 'core'}_{version}"],
         "operationId": f"{verb}{group.replace('.', ' ').title().replace(' ', '')}{version.upper()}{kind.kind}",
-        "responses": {"201" if method == "post" else "200": {"description": "OK", "content": content}},
+        "parameters": [
+            {"name": name, "in": "query", "schema": form} for name, form in _PARAMETERS.get(verb, {}).items()
+        ],
+        "responses": {**succeeded, "default": _answer("Refused, and why", _reference(_STATUS))},
         "x-kubernetes-action": verb,
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind.kind},
     }
-    if method in ("post", "put", "patch"):
-        operation["parameters"] = [_query("dryRun"), _query("fieldManager"), _query("fieldValidation")]
-        operation["requestBody"] = {"required": True, "content": content | {YAML: content[JSON]}}
+    if method in ("post", "put"):
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body}, YAML: {"schema": body}}}
     if method == "patch":
         operation["requestBody"] = {
             "required": True,
@@ -123,9 +214,8 @@ def _operation(kind: Kind, served: tuple[str, str], method: str, verb: str, sche
                 media_type: {"schema": {"type": "object"}} for media_type in (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
             },
         }
-        operation["parameters"].append(_query("force"))
     return operation
 
 
-def _query(name: str) -> Document:
-    return {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+def _answer(description: str, schema: Document) -> Document:
+    return {"description": description, "content": {JSON: {"schema": schema}}}

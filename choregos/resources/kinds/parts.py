@@ -56,8 +56,17 @@ class Part(BaseModel):
 
 
 class PartSchema(GenerateJsonSchema):
-    """Generates schemas in which a part that is made when it is absent has the default `{}`: what is in it then, the
-    defaults of its fields say."""
+    """Generates schemas as Kubernetes has them.
+
+    A part that is made when it is absent has the default `{}`: what is in it then, the defaults of its fields say. The
+    keys of an object are not described.
+    """
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> dict[str, Any]:
+        made = super().dict_schema(schema)
+        for values in made.pop("patternProperties", {}).values():
+            made["additionalProperties"] = values
+        return made
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         if "default_factory" not in schema:
@@ -165,6 +174,12 @@ def _pattern(pattern: str, expected: str) -> tuple[AfterValidator, WithJsonSchem
     return _checked(fault), WithJsonSchema({"type": "string", "pattern": pattern})
 
 
+def _name(fault: Any, pattern: re.Pattern[str], length_max: int) -> tuple[AfterValidator, WithJsonSchema]:
+    return _checked(fault), WithJsonSchema(
+        {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": length_max}
+    )
+
+
 def _nul_fault(value: str) -> str:
     return "must not hold the character NUL" if "\0" in value else ""
 
@@ -186,10 +201,14 @@ Seconds = Annotated[
 SecondsOrZero = Annotated[float, Field(ge=0, le=_SECONDS_MAX), AfterValidator(_whole_seconds), WithJsonSchema(_SECONDS)]
 Count = Annotated[int, Field(ge=0)]
 Replicas = Annotated[int, Field(ge=0, le=1_000_000)]
-DnsLabel = Annotated[str, _checked(names.label_fault)]
-DnsSubdomain = Annotated[str, _checked(names.subdomain_fault)]
-Word = Annotated[str, _checked(names.word_fault)]
-LabelValue = Annotated[str, _checked(names.label_value_fault)]
+DnsLabel = Annotated[str, *_name(names.label_fault, names.DNS_LABEL, names.LABEL_LENGTH_MAX)]
+DnsSubdomain = Annotated[str, *_name(names.subdomain_fault, names.DNS_SUBDOMAIN, names.SUBDOMAIN_LENGTH_MAX)]
+Word = Annotated[str, *_name(names.word_fault, names.WORD, names.LABEL_LENGTH_MAX)]
+LabelValue = Annotated[
+    str,
+    _checked(names.label_value_fault),
+    WithJsonSchema({"type": "string", "pattern": f"^({names.WORD.pattern})?$", "maxLength": names.LABEL_LENGTH_MAX}),
+]
 Qualified = Annotated[str, _checked(names.qualified_fault)]
 EnvironmentName = Annotated[str, _checked(names.environment_fault)]
 Selector = Annotated[str, _checked(_selector_fault)]
