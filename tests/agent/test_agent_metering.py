@@ -159,19 +159,20 @@ def test_a_thread_that_runs_already_is_charged_from_when_it_is_measured(
 ):
     begun, enough = threading.Event(), threading.Event()
 
-    def work() -> None:
+    def work() -> float:
         burn(0.2)
         begun.set()
         while not enough.is_set():
             burn(0.01)
+        return time.thread_time()
 
     running = submitted(threads, floor, A, work)
-    begun.wait(10)
-    meter.ask()
-    while meter.read().get("a", 0.0) < 0.02:
-        time.sleep(0.005)
-    first = meter.read()["a"]
-    assert first < 0.2
-    enough.set()
-    running.result()
-    assert meter.read()["a"] >= first
+    try:
+        assert begun.wait(30)
+        meter.ask()
+        while meter.read().get("a", 0.0) < 0.02:
+            time.sleep(0.005)
+    finally:
+        enough.set()  # or the executor would wait for it for ever
+    used_s = running.result()
+    assert 0.02 <= meter.read()["a"] <= used_s - 0.2
