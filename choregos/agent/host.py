@@ -50,7 +50,8 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks, logged
-from choregos.resources.events import cause_of, shortened
+from choregos.foundation.terminal import printable
+from choregos.resources.events import cause_of, for_people
 from choregos.wire import worker as wire
 from choregos.wire.commands import CommandReply, CommandRequest
 from choregos.wire.instances import NOT_READY, Phase
@@ -381,11 +382,11 @@ _QUESTIONS_MAX = 1024
 
 
 def _told(message: str) -> str:
-    return shortened(message, MESSAGE_LENGTH_MAX)
+    return for_people(message, MESSAGE_LENGTH_MAX)
 
 
 def _word(word: str) -> str:
-    return word[:_WORD_LENGTH_MAX]
+    return printable(word[:_WORD_LENGTH_MAX])
 
 
 def _call_later(delay_s: float, function: Callable[[], None]) -> Timer:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from choregos.foundation.terminal import printable
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.meta import API_VERSION, DEFAULT_NAMESPACE
@@ -79,7 +80,7 @@ def new_event(
         "metadata": {"namespace": involved.get("namespace") or DEFAULT_NAMESPACE},
         "involvedObject": dict(involved),
         "reason": reason,
-        "message": shortened(message),
+        "message": for_people(message),
         "type": type,
         "source": source,
         "reportingComponent": component,
@@ -146,6 +147,12 @@ def as_recorded(fields: FieldSelector) -> FieldSelector:
             for each in fields.requirements
         )
     )
+
+
+def for_people(message: str, length_max: int = MESSAGE_LENGTH_MAX) -> str:
+    """`message` as it is kept: `shortened`, and nothing in it steers the terminal of whoever reads it, by whatever
+    client."""
+    return shortened(printable(shortened(message, length_max)), length_max)
 
 
 def shortened(message: str, length_max: int = MESSAGE_LENGTH_MAX) -> str:

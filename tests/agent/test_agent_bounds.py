@@ -299,6 +299,17 @@ async def test_a_status_is_short_whatever_the_worker_says(node, messages):
         assert status.message.endswith("last")
 
 
+@pytest.mark.parametrize(
+    "message", [Failed("u-ada", "B\x1b[2J", "\x1b[2J\x00"), Readiness("u-ada", False, "\x1b[2J\x00")]
+)
+async def test_nothing_that_a_worker_says_steers_a_terminal(node, message):
+    await node.start("ada")
+    await node.hear(Started((Outcome("u-ada"),)), message)
+    status = node.statuses["ada"]
+    assert status.message == "\\x1b[2J\\x00"
+    assert status.reason.isprintable()
+
+
 async def test_the_last_words_of_a_worker_are_told_once_and_not_by_each_of_its_agents(node):
     names = [f"a{number}" for number in range(10)]
     await node.start(*names)

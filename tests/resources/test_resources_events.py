@@ -139,3 +139,9 @@ def test_events_of_what_is_shown_are_those_of_what_it_shows(
 ) -> None:
     event = events.new_event(involved, "R", "", now_ms=T0, component="c")
     assert events.as_recorded(parse_field_selector(selector)).matches(event) is found
+
+
+def test_a_message_is_text_within_its_bound() -> None:
+    event = events.new_event(AGENT, "StartFailed", "\x1b" * 5000, now_ms=T0, component="node")
+    assert event["message"].startswith("\\x1b\\x1b")
+    assert len(event["message"]) <= events.MESSAGE_LENGTH_MAX
