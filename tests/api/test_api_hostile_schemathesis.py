@@ -101,6 +101,5 @@ async def test_the_server_answers_as_its_document_says(cluster: Any, client: Any
             return examiner.codes
 
     codes = await asyncio.to_thread(examine)
-    print(codes)
     assert codes[200] + codes[201] > 10, codes
     assert codes[400] + codes[422] > 10, codes
