@@ -30,6 +30,8 @@ from choregos.agent.frames import FrameLink
 from choregos.agent.marks import STACK_SIGNAL, MarksReader
 from choregos.agent.output import OutputPipe
 from choregos.agent.turns import FairTurns
+from choregos.foundation.settings import environment_with
+from choregos.foundation.tether import WORKER_VARIABLE
 from choregos.resources.events import shortened
 from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
 
@@ -199,7 +201,7 @@ class WorkerProcess:
                 output = ours.enter_context(os.fdopen(reading, "rb", buffering=0))
                 theirs.callback(os.close, writing)
                 self._marks = MarksReader()
-                process = await _spawn(far.fileno(), self._marks.descriptor, writing)
+                process = await _spawn(self.host, far.fileno(), self._marks.descriptor, writing)
             self.pid = process.pid
             try:
                 silent = await self._connect(near, output, ours)
@@ -363,7 +365,7 @@ class _Silence:
         self.step_s = 0.0  # how long it has been in that one
 
 
-async def _spawn(link: int, marks: int, output: int) -> asyncio.subprocess.Process:
+async def _spawn(host: str, link: int, marks: int, output: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -375,6 +377,8 @@ async def _spawn(link: int, marks: int, output: int) -> asyncio.subprocess.Proce
         stdout=output,
         stderr=output,
         pass_fds=(link, marks),
+        # What agents start has it too, so the node's guard knows whose it was.
+        env=environment_with({WORKER_VARIABLE: host}),
         # A signal typed at the terminal is for the node, which drains; and the group can be killed whole.
         start_new_session=True,
     )

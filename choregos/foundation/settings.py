@@ -37,6 +37,11 @@ def load_environment(variables: Mapping[str, str] | None = None) -> Environment:
     )
 
 
+def environment_with(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """This process's environment and these variables, for a child."""
+    return {**os.environ, **variables}
+
+
 def add_to_environment(variables: Mapping[str, str]) -> None:
     """Sets variables of this process, for code that reads them there: that of an agent which has the process alone."""
     os.environ.update(variables)

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CHILD_RESTART = Backoff(initial_s=0.2, max_s=30.0, jitter=0.0, reset_after_s=60.0)
 POLL_S = 0.02
 READY_TIMEOUT_S = 60.0
+GUARD_S_MAX = tether.KILLING_S_MAX + 1.0
+"""What a guard takes at most to end what its program has left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class ChildSpec:
         argv: program and arguments; the program is an absolute path.
         ready: returns True once the child serves; called every 20 ms until then.
         stop_timeout_s: from SIGTERM to SIGKILL.
+        mark: of this program's processes among all of the machine's; if it has one, nothing that it starts outlives it
+            (`foundation.tether`, where the platform can do that).
     """
 
     name: str
@@ -47,6 +51,7 @@ class ChildSpec:
     ready: Callable[[], Awaitable[bool]]
     log: Path
     stop_timeout_s: float = 10.0
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,9 @@ class Child:
     """One program that shall run.
 
     Invariant: between `start` and `stop` there is at most one process, and none outlives `stop`.
+
+    Attributes:
+        pid: of the program; of its guard until that has told, a few milliseconds after the spawn.
     """
 
     def __init__(self, spec: ChildSpec, *, logs: Path, clock: Clock, on_exit: Callable[[ChildExit], None]) -> None:
@@ -139,36 +147,55 @@ class Child:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends it: SIGTERM, and SIGKILL to its whole session if that is not enough."""
+        """Ends it: SIGTERM, and SIGKILL if that is not enough."""
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.terminate()
-        try:
-            async with asyncio.timeout(self.spec.stop_timeout_s):
-                await process.wait()
-        except TimeoutError:
-            log.warning("%s did not end within %.0f s; killing it", self.spec.name, self.spec.stop_timeout_s)
+        if await _has_ended(process, self.spec.stop_timeout_s):
+            return
+        log.warning("%s did not end within %.0f s; killing it", self.spec.name, self.spec.stop_timeout_s)
+        # The program first: its guard, if it has one, then ends what it leaves behind.
+        for pid in (self.pid, process.pid):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+                os.kill(pid, signal.SIGKILL)
+            if await _has_ended(process, GUARD_S_MAX):
+                return
+        await process.wait()
 
     async def spawn(self) -> None:
         """Starts it, without waiting for anything. Raises: OSError."""
-        with self._output.open("wb") as output:
+        tie, told = [str(os.getpid())], -1
+        with self._output.open("wb") as output, contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            if self.spec.mark and tether.CAN_GUARD:
+                told, telling = os.pipe()
+                ours.callback(os.close, told)
+                theirs.callback(os.close, telling)
+                tie = ["guard", str(telling), self.spec.mark, *tie]
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-S",
                 "-E",
                 tether.__file__,
-                str(os.getpid()),
+                *tie,
                 *self.spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=(telling,) if told >= 0 else (),
                 start_new_session=True,
             )
+            ours.pop_all()
         self.pid = self._process.pid
+        if told >= 0:
+            asyncio.get_running_loop().add_reader(told, self._guard_told, told)
+
+    def _guard_told(self, pipe: int) -> None:
+        asyncio.get_running_loop().remove_reader(pipe)
+        number = os.read(pipe, 32)
+        os.close(pipe)
+        if number:  # else it has ended before
+            self.pid = int(number)
 
     def check(self) -> None:
         """Raises: Permanent, it has ended before it was ready; the message has what it printed last."""
@@ -176,6 +203,13 @@ class Child:
         if self._process.returncode is not None:
             how = describe_exit(self._process.returncode)
             raise Permanent(f"{self.spec.name} {how} before it was ready. It said:\n{self.last_words()}")
+
+
+async def _has_ended(process: asyncio.subprocess.Process, within_s: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await process.wait()
+    return process.returncode is not None
 
 
 async def start_together(children: Sequence[Child], clock: Clock) -> None:

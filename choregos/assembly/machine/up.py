@@ -203,7 +203,14 @@ class Machine:
             ChildSpec("nats-server", bus, self._bus_answers, log_of("nats-server"), stop_timeout_s=5.0),
             ChildSpec("control", [*ours, "control", *place], self._controls, log_of("control")),
             ChildSpec("api", [*ours, "api", *place], self._api_answers, log_of("api")),
-            ChildSpec("node", [*ours, "node", *place], self._node_is_ready, log_of("node"), stop_timeout_s=20.0),
+            ChildSpec(
+                "node",
+                [*ours, "node", *place],
+                self._node_is_ready,
+                log_of("node"),
+                stop_timeout_s=20.0,
+                mark=str(self.directory.root.resolve()),
+            ),
         ]
 
     def _child(self, spec: ChildSpec) -> Child:
