@@ -27,7 +27,7 @@ from choregos.agent.commands.book import CommandBook, Place
 from choregos.agent.contract import Assignment, HostEvent, HostSettings, HostStatus
 from choregos.agent.logs import LogBook
 from choregos.agent.pool import Pool, Worker
-from choregos.agent.process import Ending
+from choregos.agent.process import Ending, WorkerState
 from choregos.agent.supervision import (
     Assigned,
     Failed,
@@ -145,7 +145,8 @@ class AgentHost:
         """Workers that are gone, here or on other nodes: callers here drop their routes to them."""
         message = wire.Invalidate(tuple(hosts))
         for worker in self._pool:
-            worker.process.send(message)
+            if worker.process.state is WorkerState.READY:  # one that is not has no routes yet, and nothing to take this
+                worker.process.send(message)
 
     async def logs(self, request: LogRequest) -> LogReply:
         """Answers from memory; waits up to `request.wait_s` for a line beyond `request.after` if there is none yet."""

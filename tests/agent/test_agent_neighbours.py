@@ -112,6 +112,16 @@ async def test_who_waits_for_a_worker_that_is_killed_is_told_at_once_and_finds_t
         assert not by_socket or len(list(directory.iterdir())) == 2
 
 
+async def test_a_worker_that_is_not_ready_yet_has_no_routes_to_forget(open_stage, sample):
+    async with open_stage() as stage:
+        stage.assign(sample("Greeter"), "ada", "bob", "cem", dedicated=True)
+        async with asyncio.timeout(30.0):
+            while not all(map(stage.is_running, ("ada", "bob", "cem"))):
+                stage.host.invalidate(("a-host-that-is-gone",))
+                await asyncio.sleep(0.001)
+        assert stage.events == []
+
+
 async def test_nothing_is_left_of_a_host_that_has_ended(open_stage, callers, directory):
     directory.mkdir()
     (directory / "of one that was killed").touch()
