@@ -67,18 +67,62 @@ class Serving:
         return f"https://{host}:{self.port}"
 
 
+HEAD_BYTES_MAX = 64 * 1024
+"""Of a request's first line and headers: uvicorn keeps all of them, and whose they are is not known before they end."""
+
+HEAD_S = 30.0
+"""How long a client may take to send them, from its connection or from their first byte."""
+
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1, with the verified certificate of the connection in the scope of each of its requests."""
+    """HTTP/1.1, with the verified certificate of the connection in the scope of each of its requests.
+
+    Bounds what a client can have the server keep, and for how long, before it is known.
+    """
 
     _certificate: Any = None
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None  # while a head is awaited or comes in
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._certificate = transport.get_extra_info("peercert")
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        headers = self.headers
+        super().data_received(data)
+        if self._head_timer is not None and self.headers is headers:
+            # All of it belongs to a head that had begun before.
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[PEER] = self._certificate  # type: ignore[literal-required]
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._end_head()
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _end_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def shutdown(self) -> None:
         super().shutdown()

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from choregos.api.serve import ServeSettings, Serving, serve
+from choregos.api import serve as serving_module
+from choregos.api.serve import HEAD_BYTES_MAX, ServeSettings, Serving, serve
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Permanent
-from choregos.security.pki import Authority
+from choregos.security.pki import ADMINISTRATORS, Authority
 
 pytestmark = pytest.mark.real
 
@@ -159,3 +160,49 @@ async def test_a_missing_certificate_is_a_clear_error(world: Any, settings: Serv
     with pytest.raises(Permanent, match=r"none\.pem"):
         async with serve(world.app, missing):
             pass
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a: b\r\n", b"a:" + b"b" * 1000 + b"\r\n"])
+async def test_a_head_that_does_not_end_is_refused(serving: Serving, authority: Authority, piece: bytes) -> None:
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+    sent = 0
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        answer = group.create_task(until_the_end(reader))
+        writer.write(b"GET / HTTP/1.1\r\n")
+        while not answer.done() and sent < 64 * HEAD_BYTES_MAX:
+            with suppress(ConnectionError):
+                writer.write(piece * (4096 // len(piece)))
+                await writer.drain()
+            sent += 4096
+            await asyncio.sleep(0)
+        writer.close()
+    assert sent < 64 * HEAD_BYTES_MAX
+    assert answer.result() in (b"", b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+
+
+async def until_the_end(reader: asyncio.StreamReader) -> bytes:
+    """The first line of what the server says before it closes the connection."""
+    try:
+        return (await reader.read()).partition(b"content-length")[0]
+    except ConnectionError:
+        return b""  # it was closed while more was on its way, which discards what was said
+
+
+async def test_a_large_body_is_no_head(serving: Serving, authority: Authority) -> None:
+    context = context_of(authority, "admin", (ADMINISTRATORS,))
+    body = b" " * (4 * HEAD_BYTES_MAX) + b"{}"
+    head = f"POST {NODES} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    assert (await exchange(serving, context, head + body)).startswith(b"HTTP/1.1 422")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT"])
+async def test_who_sends_no_head_is_cut_off(
+    world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(serving_module, "HEAD_S", 0.3)
+    async with serve(world.app, settings) as serving, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+        with closing(writer):
+            writer.write(sent)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""

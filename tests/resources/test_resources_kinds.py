@@ -226,6 +226,8 @@ def test_the_columns_of_a_pod_are_those_kubectl_prints() -> None:
         "Age": "5m",
         "IP": "<none>",
         "Node": "n",
+        "Nominated Node": "<none>",
+        "Readiness Gates": "<none>",
     }
 
 

@@ -215,6 +215,8 @@ POD = Kind(
         AGE,
         Column("IP", _none, wide=True, description="Agents have none: they are reached over the bus."),
         Column("Node", path("spec", "nodeName", default="<none>"), wide=True, description="Node it is bound to."),
+        Column("Nominated Node", _none, wide=True, description="Nobody is moved away to make room."),
+        Column("Readiness Gates", _none, wide=True, description="Agents have none."),
     ),
     subresources=(
         Subresource("eviction", ("policy", "v1", "Eviction"), ("create",)),
