@@ -238,7 +238,10 @@ async def deleted(client: Client, name: str) -> None:
 
 
 def _role(process: psutil.Process) -> str:
-    words = process.cmdline()
+    try:
+        words = process.cmdline()
+    except psutil.NoSuchProcess:
+        return ""
     if any(word.endswith("nats-server") for word in words[:1]):
         return "nats-server"
     if "choregos.agent.worker" in words:

@@ -28,6 +28,7 @@ async def test_pods_are_seen_described_and_explained(machine: UpProcess, client:
     worker = machine.template("worker", "Worker", 2, labels={"tier": "gold"}, env={"COLOR": "blue"})
     broken = machine.template("broken", "nosuch:Worker")
     await client.apply(cluster("shop", worker, broken))
+    wait_for(lambda: machine.kubectl("get", "pod", "-l", "tier=gold", "-o", "name"), "the pods are there")
     machine.kubectl("wait", "--for=condition=Ready", "pod", "-l", "tier=gold", "--timeout=60s")
     await until(lambda: _shown(machine, "shop-broken-0", "ImportFailed"), "the broken one is shown as such")
     found = {row[0]: row[1:] for row in rows(machine.kubectl("get", "pods", "-o", "wide", "--no-headers"))}
