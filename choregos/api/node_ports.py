@@ -135,7 +135,7 @@ class RunningCommand(Protocol):
 
 
 class NodeCommands(Protocol):
-    """Runs commands beside agents."""
+    """Runs commands beside agents, and connects to their ports."""
 
     def run(self, instance: Instance, command: Command) -> AbstractAsyncContextManager[RunningCommand]:
         """The command runs while the context is open; leaving it ends the command, and all that it has started.
@@ -143,6 +143,15 @@ class NodeCommands(Protocol):
         Raises:
             Temporary: the node cannot be reached.
             Permanent: the node refuses it, and says why.
+        """
+        ...
+
+    def connect(self, instance: Instance, port: int) -> AbstractAsyncContextManager[RunningCommand]:
+        """A connection to a port that the agent's worker listens on; leaving the context ends it.
+
+        What comes from the agent is standard output, why it has ended early standard error, the status 0.
+
+        Raises: as `run`.
         """
         ...
 

@@ -28,7 +28,6 @@ from choregos.api.handlers import (
     agents,
     applying,
     calls,
-    commands,
     metrics,
     nodes,
     reading,
@@ -46,6 +45,7 @@ from choregos.api.rules import status
 from choregos.api.rules.metadata import Stamp, prepare_create
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
+from choregos.api.sockets import commands, forwarding
 from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
 from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
 from choregos.resources import meta, registry, validation
@@ -85,6 +85,8 @@ _INSTANCE: dict[tuple[str, str], Handler] = {
     ("", "delete"): agents.delete,
     ("", "deletecollection"): agents.delete_collection,
     ("log", "get"): agents.log,
+    ("portforward", "create"): forwarding.refuse,
+    ("portforward", "get"): forwarding.refuse,
 }
 _HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
     "declarative": _STORED,
@@ -116,6 +118,11 @@ _OWN_HANDLERS: dict[str, dict[tuple[str, str], Handler]] = {
 }
 """By kind: what serves it besides."""
 
+_SOCKETS: dict[Handler, Callable[[ApiRequest, WebSocket], Awaitable[None]]] = {
+    commands.refuse: commands.connect,
+    forwarding.refuse: forwarding.connect,
+}
+"""By what answers the request without a WebSocket: what serves it with one."""
 
 _WITHOUT_SEAT = ("virtual", "pod metrics", "node metrics")
 """Planes that wait for an agent or a node, or are answered from memory: nobody shall wait for a seat of theirs."""
@@ -179,7 +186,7 @@ class ApiServer:
         return response
 
     async def _connect(self, socket: WebSocket) -> None:
-        """A WebSocket, from its handshake to its end; only `exec` is served over one."""
+        """A WebSocket, from its handshake to its end."""
         # For those who look at headers and parameters; a handshake has no body.
         request = Request({**socket.scope, "type": "http", "method": "GET"})
         passage: Passage | None = None
@@ -187,11 +194,12 @@ class ApiServer:
         try:
             passage = await self._gate.admit(socket)
             call = self._call(request, passage, passage.target or Target("", "", ""))
-            if _handler(call) is not commands.refuse:
-                raise bad_request("nothing but exec of a pod is served over WebSockets")  # noqa: TRY301
+            serve = _SOCKETS.get(_handler(call))
+            if serve is None:
+                raise bad_request("nothing but exec and portforward is served over WebSockets")  # noqa: TRY301
             await _catch_up(call)
             await self._context.resources.catch_up()  # which has what the namespace allows
-            await commands.connect(call, socket)
+            await serve(call, socket)
             self._gate.answered(passage, 101)
         except (Exception, asyncio.CancelledError) as error:
             refusal = self._failed(error, request, call.subject if call is not None else Subject())

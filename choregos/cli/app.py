@@ -41,6 +41,7 @@ _COMMANDS = (
     ("rollout pause", "rollout.changing:pause", "Have a changed template replace nobody for now."),
     ("rollout resume", "rollout.changing:resume", "Go on with what was paused."),
     ("call", "calling:call", "Call a method of an agent."),
+    ("port-forward", "port_forward:port_forward", "Reach ports that an agent listens on."),
     ("logs", "reports:logs", "Print what an agent has logged."),
     ("events", "reports:events", "Show what happened."),
     ("audit", "audit:audit", "Show what was refused, and what privileged was done."),

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from choregos.client import discovery
 from choregos.client.connection import JSON, Connection
@@ -32,6 +33,9 @@ from choregos.foundation.clock import Clock, SystemClock
 from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, PayloadTooLarge, TimedOut, TooLarge
 from choregos.foundation.settings import Environment, load_environment
 from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
+
+if TYPE_CHECKING:
+    from choregos.client.sockets import AgentPort
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -410,6 +414,21 @@ class Client:
         return CallAnswer(
             status.get("result"), str(status.get("agent") or ""), float(status.get("durationMilliseconds") or 0)
         )
+
+    @asynccontextmanager
+    async def connect_port(self, agent: str, port: int, *, namespace: str | None = None) -> AsyncIterator[AgentPort]:
+        """A TCP connection to a port of the loopback on which an agent's worker listens, through the API server.
+
+        Raises:
+            NotFound: there is no such agent.
+            Denied: no role allows it, or the namespace does not; the message says how it is allowed.
+            Invalid: the agent is in no worker now.
+        """
+        from choregos.client.sockets import PORT_PROTOCOL, AgentPort
+
+        path = self._path(await self._resource("agents"), namespace, agent, "portforward")
+        async with self._connection.socket(path, {"ports": str(port)}, PORT_PROTOCOL) as socket:
+            yield AgentPort(socket)
 
     # Paths
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import httpcore
@@ -31,6 +31,10 @@ from choregos.foundation.errors import (
     Unauthenticated,
 )
 from choregos.security.kubeconfig import ApiAccess
+
+if TYPE_CHECKING:
+    # Only who opens a WebSocket pays for its protocol.
+    from choregos.client.sockets import ClientSocket
 
 JSON = "application/json"
 CONNECT_TIMEOUT_S = 10.0
@@ -60,9 +64,12 @@ class Connection:
         self._extensions: dict[str, Any] = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
         if access.server_name:
             self._extensions["sni_hostname"] = access.server_name
+        tls = _tls_context(access)
         self._pool = httpcore.AsyncConnectionPool(
-            _tls_context(access), max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_MAX
+            tls, max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_MAX
         )
+        # Kept by nobody: a server that refuses a handshake closes the connection after its answer.
+        self._sockets = httpcore.AsyncConnectionPool(tls, max_connections=CONNECTIONS_MAX, max_keepalive_connections=0)
 
     @property
     def server(self) -> str:
@@ -71,6 +78,7 @@ class Connection:
     async def close(self) -> None:
         """Closes every connection, those in use too."""
         await self._pool.aclose()
+        await self._sockets.aclose()
 
     async def request(
         self,
@@ -128,6 +136,19 @@ class Connection:
             if rest:
                 yield rest
 
+    @asynccontextmanager
+    async def socket(self, path: str, query: Query, protocol: str) -> AsyncIterator[ClientSocket]:
+        """A WebSocket that speaks this subprotocol, for as long as the context lasts. Raises: as `request`."""
+        from choregos.client.sockets import ClientSocket, handshake
+
+        request = self._request("GET", path, query, handshake(protocol))
+        async with self._exchange(request, self._sockets) as response:
+            if response.status >= 400:
+                raise _refusal(response.status, await response.aread())
+            if response.status != 101:
+                raise Permanent(f"the API server {self._server} answers a WebSocket's handshake with {response.status}")
+            yield ClientSocket(response.extensions["network_stream"])
+
     async def _next(self, chunks: AsyncIterator[bytes], silence_s_max: float | None) -> bytes | None:
         try:
             async with asyncio.timeout(silence_s_max):
@@ -147,21 +168,23 @@ class Connection:
         return httpcore.Request(method, url, headers=lines, content=content, extensions=self._extensions)
 
     @asynccontextmanager
-    async def _exchange(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
+    async def _exchange(
+        self, request: httpcore.Request, pool: httpcore.AsyncConnectionPool | None = None
+    ) -> AsyncIterator[httpcore.Response]:
         """Sends a request; the context is entered when the answer's status is known. Errors are ours."""
         with self._translated():
-            response = await self._answer(request)
+            response = await self._answer(request, pool or self._pool)
             try:
                 yield response
             finally:
                 await response.aclose()
 
-    async def _answer(self, request: httpcore.Request) -> httpcore.Response:
+    async def _answer(self, request: httpcore.Request, pool: httpcore.AsyncConnectionPool) -> httpcore.Response:
         if request.method == b"GET":
             with contextlib.suppress(httpcore.ReadError, httpcore.RemoteProtocolError):
-                return await self._pool.handle_async_request(request)
+                return await pool.handle_async_request(request)
         try:
-            return await self._pool.handle_async_request(request)
+            return await pool.handle_async_request(request)
         except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
             # A TLS 1.3 server that refuses a certificate may also just close: the handshake is over for the client.
             raise Temporary(

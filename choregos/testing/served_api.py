@@ -98,6 +98,11 @@ class _SilentNodes:
         raise Temporary(f"node {instance.record.node} does not answer")
         yield
 
+    @asynccontextmanager
+    async def connect(self, instance: Instance, port: int) -> AsyncIterator[RunningCommand]:
+        raise Temporary(f"node {instance.record.node} does not answer")
+        yield
+
 
 @asynccontextmanager
 async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: int = 0) -> AsyncIterator[ServedApi]:

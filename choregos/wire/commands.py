@@ -1,4 +1,5 @@
-"""Commands that a node runs beside an agent: requests on `n.<region>._.<node>.commands`, and their one reply.
+"""Commands that a node runs beside an agent, and connections to its ports: requests on `n.<region>._.<node>.commands`
+and their one reply.
 
 Whoever runs a command pulls its output and pushes its input, each with one request at a time: so there is never more
 under way than was asked for, and a node that hears nothing more of a command knows that nobody wants it.
@@ -68,7 +69,17 @@ class EndCommand(msgspec.Struct, frozen=True, array_like=True, tag=4, tag_field=
     command: str
 
 
-CommandRequest = StartCommand | ReadCommand | WriteCommand | EndCommand
+class OpenConnection(msgspec.Struct, frozen=True, array_like=True, tag=5, tag_field="request"):
+    """Connect to this port, on which the agent's worker listens; the connection is read, fed and ended as a command is.
+
+    What comes from the agent is `STDOUT`, why it has ended early `STDERR`, and its status 0.
+    """
+
+    uid: str
+    port: int
+
+
+CommandRequest = StartCommand | ReadCommand | WriteCommand | EndCommand | OpenConnection
 
 
 class CommandReply(msgspec.Struct, frozen=True, array_like=True):

@@ -111,14 +111,24 @@ class FakeCommand:
 
 @dataclass
 class FakeCommands:
-    """Runs a `FakeCommand` for each agent, but not `forbidden-fruit`.
+    """Runs a `FakeCommand` for each agent, but not `forbidden-fruit`; and for each port but 22.
 
     Attributes:
         started: set with each; `running` is the last one.
+        ports: connections, by port.
     """
 
     started: asyncio.Event = field(default_factory=asyncio.Event)
     running: FakeCommand | None = None
+    ports: dict[int, FakeCommand] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def connect(self, instance: Instance, port: int) -> AsyncIterator[FakeCommand]:
+        if port == 22:
+            raise Permanent("the agent's worker does not listen on port 22")
+        async with self.run(instance, Command(("connect", str(port)))) as running:
+            self.ports[port] = running
+            yield running
 
     @asynccontextmanager
     async def run(self, instance: Instance, command: Command) -> AsyncIterator[FakeCommand]:

@@ -1,9 +1,9 @@
-"""The commands of a node: who runs beside which agent, and whether somebody still wants it.
+"""The commands and connections of a node: who runs beside which agent, and whether somebody still wants it.
 
-A command is ended when whoever runs it has said so or has been silent for `SILENCE_S`, when its agent leaves the worker
-it was started beside, and when the node ends. Invariants: at most `COMMANDS_MAX` run; each runs in the environment, the
-directory and under the limits of its agent's worker, as the worker's user; nobody is asked twice at the same time for
-the output of one.
+A command, or a connection to a port of the agent, is ended when whoever runs it has said so or has been silent for
+`SILENCE_S`, when its agent leaves the worker it was started beside, and when the node ends. Invariants: at most
+`COMMANDS_MAX` of both; each command runs in the environment, the directory and under the limits of its agent's worker,
+as the worker's user; nobody is asked twice at the same time for the output of one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from choregos.agent.commands.connection import AgentConnection
+from choregos.agent.commands.ports import listening
 from choregos.agent.commands.process import CommandProcess, Launch
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError, Permanent
@@ -26,6 +28,7 @@ from choregos.wire.commands import (
     CommandReply,
     CommandRequest,
     EndCommand,
+    OpenConnection,
     ReadCommand,
     StartCommand,
     WriteCommand,
@@ -56,13 +59,13 @@ class Place:
 
 
 class _Running:
-    """One command.
+    """One command or connection.
 
     Attributes:
         heard_s: monotonic time of the last request about it.
     """
 
-    def __init__(self, uid: str, worker: str, process: CommandProcess, heard_s: float) -> None:
+    def __init__(self, uid: str, worker: str, process: CommandProcess | AgentConnection, heard_s: float) -> None:
         self.uid = uid
         self.worker = worker
         self.process = process
@@ -95,7 +98,7 @@ class CommandBook:
         await self._tasks.close()
 
     async def answer(self, request: CommandRequest) -> CommandReply:
-        if isinstance(request, StartCommand):
+        if isinstance(request, StartCommand | OpenConnection):
             return await self._start(request)
         running = self._running.get(request.command)
         if running is None:
@@ -110,29 +113,31 @@ class CommandBook:
                 running.process.end()
         return CommandReply(VERSION, request.command)
 
-    async def _start(self, request: StartCommand) -> CommandReply:
+    async def _start(self, request: StartCommand | OpenConnection) -> CommandReply:
+        if len(self._running) + self._starting >= COMMANDS_MAX:
+            return CommandReply(VERSION, "", f"{COMMANDS_MAX} commands run on this node already")
         place = self._place_of(request.uid)
-        try:
-            if len(self._running) + self._starting >= COMMANDS_MAX:
-                raise Permanent(f"{COMMANDS_MAX} commands run on this node already")
-            if place is None or not place.worker or not place.pid:
-                raise Permanent("the agent is in no worker process")
-            launch = _launch(request, place)
-        except ChoregosError as error:
-            return CommandReply(VERSION, "", str(error))
-        process = CommandProcess(launch)
+        if place is None or not place.worker or not place.pid:
+            return CommandReply(VERSION, "", "the agent is in no worker process")
         self._starting += 1
         try:
+            if isinstance(request, StartCommand):
+                process: CommandProcess | AgentConnection = CommandProcess(_launch(request, place))
+                what = request.arguments[0]
+            else:
+                process, what = await _connection(request, place), f"a connection to port {request.port}"
             task = self._tasks.start(process.run(), f"command beside {place.label}")
             await asyncio.wait((process.started, task), return_when=asyncio.FIRST_COMPLETED)
             failure = process.started.result() if process.started.done() else OSError("its node is ending")
             if failure is not None:
-                return CommandReply(VERSION, "", f"it cannot be started: {failure}")
+                return CommandReply(VERSION, "", f"it cannot be started: {str(failure) or 'it took too long'}")
+        except ChoregosError as error:
+            return CommandReply(VERSION, "", str(error))
         finally:
             self._starting -= 1
         name = self._ids.uid()
         self._running[name] = _Running(request.uid, place.worker, process, self._clock.monotonic())
-        log.info("beside agent %s runs, as %s: %s", place.label, name, request.arguments[0])
+        log.info("beside agent %s runs, as %s: %s", place.label, name, what)
         if self._looking is None or self._looking.done():
             self._looking = self._tasks.start(self._look(), "look after commands")
         return CommandReply(VERSION, name)
@@ -170,6 +175,19 @@ class CommandBook:
                     del self._running[name]
                 elif place is None or place.worker != running.worker:
                     running.process.end("the agent has left the worker that this ran beside")
+
+
+async def _connection(request: OpenConnection, place: Place) -> AgentConnection:
+    """
+    Raises:
+        Permanent: the agent's worker does not listen there.
+    """
+    ports = await asyncio.to_thread(listening, place.pid)
+    host = ports.get(request.port)
+    if host is None:
+        others = f"only on {', '.join(map(str, sorted(ports)))}" if ports else "on no other either"
+        raise Permanent(f"the agent's worker does not listen on port {request.port} of the loopback, {others}")
+    return AgentConnection(host, request.port)
 
 
 def _launch(request: StartCommand, place: Place) -> Launch:

@@ -141,6 +141,26 @@ def command_options(query: Mapping[str, str], arguments: Sequence[str]) -> Comma
     return CommandOptions(tuple(arguments), container, stdin, stdout, stderr, _boolean(query, "tty") is True)
 
 
+PORTS_MAX = 16
+
+
+def forwarded_ports(values: Sequence[str]) -> tuple[int, ...]:
+    """`v1.PodPortForwardOptions`: each value is a port, or several with commas.
+
+    Raises: Refusal 400, they are none, or no ports.
+    """
+    words = [word.strip() for value in values for word in value.split(",")]
+    if not words:
+        raise bad_request("query parameter 'ports' is required")
+    if len(words) > PORTS_MAX:
+        raise bad_request(f"at most {PORTS_MAX} ports can be forwarded over one connection")
+    ports = tuple(int(word) if word.isascii() and word.isdigit() and len(word) < 6 else 0 for word in words)
+    for word, port in zip(words, ports, strict=True):
+        if not 0 < port <= 0xFFFF:
+            raise bad_request(f"port {word!r} must be a number from 1 to 65535")
+    return ports
+
+
 def is_watch(query: Mapping[str, str]) -> bool:
     return _boolean(query, "watch") is True
 

@@ -120,5 +120,8 @@ AGENT = Kind(
             "Message", _message, wide=True, description="Why it is in its phase: the last line, which names an error."
         ),
     ),
-    subresources=(Subresource("log", (GROUP, "v1", "Agent"), ("get",)),),
+    subresources=(
+        Subresource("log", (GROUP, "v1", "Agent"), ("get",)),
+        Subresource("portforward", ("", "v1", "PodPortForwardOptions"), ("create", "get")),
+    ),
 )

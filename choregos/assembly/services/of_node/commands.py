@@ -1,4 +1,4 @@
-"""Commands beside agents, run by their nodes; fills `choregos.api.node_ports.NodeCommands`.
+"""Commands beside agents and connections to their ports, by their nodes; fills `choregos.api.node_ports.NodeCommands`.
 
 Output is pulled and input pushed, one request at a time of each (`wire.commands`). Meanwhile the node is told that the
 command is still wanted, however slowly its output is taken; when that ends, so does the command.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from choregos.api.node_ports import Command
@@ -24,6 +24,7 @@ from choregos.wire.commands import (
     SILENCE_S,
     CommandReply,
     EndCommand,
+    OpenConnection,
     ReadCommand,
     StartCommand,
     WriteCommand,
@@ -38,11 +39,18 @@ class BusNodeCommands:
         self._asker: Asker[Any, CommandReply] = Asker(transport, region, COMMANDS, CommandReply)
         self._clock = clock
 
-    @asynccontextmanager
-    async def run(self, instance: Instance, command: Command) -> AsyncIterator[_BusCommand]:
+    def run(self, instance: Instance, command: Command) -> AbstractAsyncContextManager[_BusCommand]:
         """See `choregos.api.node_ports.NodeCommands.run`."""
-        node, uid = instance.record.node, instance.record.uid
-        reply = await self._asker.ask(node, StartCommand(uid, command.arguments, command.tty, command.stdin))
+        uid = instance.record.uid
+        return self._held(instance.record.node, StartCommand(uid, command.arguments, command.tty, command.stdin))
+
+    def connect(self, instance: Instance, port: int) -> AbstractAsyncContextManager[_BusCommand]:
+        """See `choregos.api.node_ports.NodeCommands.connect`."""
+        return self._held(instance.record.node, OpenConnection(instance.record.uid, port))
+
+    @asynccontextmanager
+    async def _held(self, node: str, request: StartCommand | OpenConnection) -> AsyncIterator[_BusCommand]:
+        reply = await self._asker.ask(node, request)
         if reply.refusal:
             raise Permanent(reply.refusal)
         running = _BusCommand(self._asker, node, reply.command)

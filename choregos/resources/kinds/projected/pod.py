@@ -222,5 +222,6 @@ POD = Kind(
         Subresource("eviction", ("policy", "v1", "Eviction"), ("create",)),
         Subresource("exec", ("", "v1", "PodExecOptions"), ("create", "get")),
         Subresource("log", ("", "v1", "Pod"), ("get",)),
+        Subresource("portforward", ("", "v1", "PodPortForwardOptions"), ("create", "get")),
     ),
 )

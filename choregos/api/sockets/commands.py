@@ -1,8 +1,7 @@
 """`exec` of a Pod: a command beside an agent, its streams over one WebSocket.
 
-Invariants: nothing runs unless the namespace of the agent allows it, whatever a role allows; a client that goes away,
-or does not speak the protocol, ends its command, and so does the end of this server. What is not taken by one side is
-not asked of the other, so neither can fill this process.
+Invariants: a client that does not speak the protocol ends its command. What is not taken by one side is not asked of
+the other, so neither can fill this process.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from choregos.api.node_ports import Command, RunningCommand
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import channels
 from choregos.api.rules.options import CommandOptions, command_options
-from choregos.api.rules.status import Refusal, bad_request
-from choregos.foundation.errors import ChoregosError, NotFound
+from choregos.api.rules.status import bad_request
+from choregos.api.sockets.permission import require_allowed, require_worker
+from choregos.foundation.errors import ChoregosError
 from choregos.foundation.tasks import Tasks
-from choregos.resources import meta
 from choregos.resources.kinds.projected.pod import CONTAINER
 from choregos.store.instance import Instance
-
-ALLOWED_LABEL, ALLOWED = f"{meta.GROUP}/exec", "allowed"
-"""On a namespace: whoever has the role for it may run commands beside its agents."""
 
 PROTOCOL_ERROR = 1002
 
@@ -62,28 +58,11 @@ def _checked(call: ApiRequest) -> tuple[Instance, CommandOptions]:
     """Raises: NotFound; Refusal 403, the namespace does not allow it; 400, it makes no sense."""
     options = command_options(call.query, call.request.query_params.getlist("command"))
     instance = call.context.directory.get(call.target.namespace, call.name)
-    _require_allowed(call)
+    require_allowed(call)
     if options.container not in ("", CONTAINER):
         raise bad_request(f"container {options.container} is not valid for pod {call.name}; it has one, {CONTAINER}")
-    if not instance.record.node or instance.status is None or not instance.status.host:
-        phase = instance.phase.value if instance.status is None else instance.status.reason or instance.phase.value
-        raise bad_request(f"cannot exec into pod {call.name}: its agent is in no worker process now ({phase})")
+    require_worker(call, instance, "exec into")
     return instance, options
-
-
-def _require_allowed(call: ApiRequest) -> None:
-    name = call.target.namespace
-    try:
-        labels = call.context.resources.get("namespaces", "", name)["metadata"].get("labels") or {}
-    except NotFound:
-        labels = {}
-    if labels.get(ALLOWED_LABEL) != ALLOWED:
-        raise Refusal(
-            403,
-            "Forbidden",
-            f'pods "{call.name}" is forbidden: commands beside agents are off in namespace "{name}"; '
-            f"who may change it allows them with: kubectl label namespace {name} {ALLOWED_LABEL}={ALLOWED}",
-        )
 
 
 @dataclass(frozen=True, slots=True)
