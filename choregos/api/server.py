@@ -313,11 +313,12 @@ async def _catch_up(call: ApiRequest) -> None:
 
     Raises: Temporary, this server cannot know: the store cannot be reached.
     """
-    if call.request.method in ("GET", "HEAD") and (call.query.get("resourceVersion") or call.query.get("continue")):
+    if call.request.method in ("GET", "HEAD") and call.query.get("resourceVersion"):
         return
-    if call.source is not None:
+    caught_up = call.passage.caught_up
+    if call.source is not None and not (caught_up and call.kind.plane in ("declarative", "node")):
         await call.source.catch_up()
-    if call.kind.plane != "declarative" and call.request.method == "POST":
+    if call.kind.plane != "declarative" and call.request.method == "POST" and not caught_up:
         await call.context.resources.catch_up()  # which has the namespaces
 
 

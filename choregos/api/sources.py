@@ -6,18 +6,19 @@ watch that shows a few of ten thousand agents makes objects of those few only. I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from choregos.api.projections.nodes import node
 from choregos.api.rules.pages import Key, Snapshot, Snapshots
+from choregos.foundation.errors import Expired
 from choregos.resources.kind import Kind, Object
 from choregos.resources.selectors import field_text
 from choregos.store.directory import Directory
 from choregos.store.instance import Instance, InstanceChange
-from choregos.store.resources import Change, ResourceStore
+from choregos.store.resources import Change, Listing, ResourceStore
 from choregos.store.watch import Watch
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Source(Protocol[T]):
         ...
 
     def snapshot_of(self, namespace: str, revision: int) -> Snapshot[T] | None:
-        """An earlier snapshot, if it is still held."""
+        """An earlier snapshot, if what has changed since is known: whoever has handed it out."""
         ...
 
     def document(self, item: T) -> Object: ...
@@ -103,14 +104,24 @@ class StoredSource:
         return self.store.get(self.kind.plural, namespace, name)
 
     def snapshot(self, namespace: str) -> Snapshot[Object]:
-        return self._snapshots.at(namespace, self.revision, lambda: self._take(namespace))
-
-    def _take(self, namespace: str) -> Snapshot[Object]:
-        listing = self.store.list(self.kind.plural, namespace)
-        return Snapshot(listing.revision, [_key(item) for item in listing.items], listing.items)
+        store, kind = self.store, self.kind.plural
+        return self._snapshots.at(
+            store.log_changes, namespace, self.revision, lambda: _snapshot(store.list(kind, namespace))
+        )
 
     def snapshot_of(self, namespace: str, revision: int) -> Snapshot[Object] | None:
-        return self._snapshots.held(namespace, revision)
+        store, kind = self.store, self.kind.plural
+        if revision > self.revision:
+            return None
+        try:
+            return self._snapshots.at(
+                store.log_changes,
+                namespace,
+                revision,
+                lambda: _snapshot(store.list_as_of(revision, kind, namespace)),
+            )
+        except Expired:
+            return None
 
     def document(self, item: Object) -> Object:
         return item
@@ -177,14 +188,27 @@ class InstanceSource:
         return self._directory.get(namespace, name)
 
     def snapshot(self, namespace: str) -> Snapshot[Instance]:
-        return self._snapshots.at(namespace, self.revision, lambda: self._take(namespace))
-
-    def _take(self, namespace: str) -> Snapshot[Instance]:
-        instances = self._directory.list(namespace)
-        return Snapshot(self.revision, [instance.key for instance in instances], instances)
+        directory = self._directory
+        return self._snapshots.at(
+            directory.log_changes,
+            namespace,
+            self.revision,
+            lambda: _instances(self.revision, directory.list(namespace)),
+        )
 
     def snapshot_of(self, namespace: str, revision: int) -> Snapshot[Instance] | None:
-        return self._snapshots.held(namespace, revision)
+        directory = self._directory
+        if revision > self.revision:
+            return None
+        try:
+            return self._snapshots.at(
+                directory.log_changes,
+                namespace,
+                revision,
+                lambda: _instances(revision, directory.list_as_of(revision, namespace)),
+            )
+        except Expired:
+            return None
 
     def document(self, item: Instance) -> Object:
         return self._projection.document(item)
@@ -204,6 +228,14 @@ class InstanceSource:
 
     def event(self, change: InstanceChange) -> Event[Instance]:
         return Event(change.type.value, change.instance, change.previous, change.revision)
+
+
+def _snapshot(listing: Listing) -> Snapshot[Object]:
+    return Snapshot(listing.revision, [_key(item) for item in listing.items], listing.items)
+
+
+def _instances(revision: int, instances: Sequence[Instance]) -> Snapshot[Instance]:
+    return Snapshot(revision, [instance.key for instance in instances], instances)
 
 
 def _key(item: Object) -> Key:

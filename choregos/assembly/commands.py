@@ -84,7 +84,10 @@ def api(*, data_dir: DataDirectoryOption = None, api_port: int | None = None) ->
     if api_port is not None:
         require_port("--api-port", api_port)
     directory = DataDirectory(_directory(data_dir))
-    run_service("api", directory, lambda config: run_api(directory, config, api_port or config.api_port))
+    name = (
+        f"api-{api_port}" if api_port is not None else "api"
+    )  # a log of its own: two processes cannot rotate one file
+    run_service(name, directory, lambda config: run_api(directory, config, api_port or config.api_port))
 
 
 def control(*, data_dir: DataDirectoryOption = None) -> None:

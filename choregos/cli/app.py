@@ -25,7 +25,15 @@ LIKE_KUBECTL = "--like-kubectl"
 PROGRAM = "choregos"
 
 # Options that may also stand before the command, as kubectl has it; the number of words they take.
-_LEADING = {"-n": 2, "--namespace": 2, "--kubeconfig": 2, "--context": 2, "--data-dir": 2, LIKE_KUBECTL: 1}
+_LEADING = {
+    "-n": 2,
+    "--namespace": 2,
+    "--kubeconfig": 2,
+    "--context": 2,
+    "--server": 2,
+    "--data-dir": 2,
+    LIKE_KUBECTL: 1,
+}
 
 _COMMANDS = (
     ("apply", "changes:apply", "Make objects as manifests say."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +34,7 @@ class Session:
         Path | None, Parameter(help="Kubeconfig; by default the data directory's, then $KUBECONFIG.")
     ] = None
     context: Annotated[str, Parameter(help="Context of the kubeconfig; by default its current one.")] = ""
+    server: Annotated[str, Parameter(help="URL of another API server of the same fleet than the kubeconfig's.")] = ""
     data_dir: Annotated[
         Path | None, Parameter(help="Data directory of `choregos up`; by default $CHOREGOS_DATA_DIR, then .choregos.")
     ] = None
@@ -70,9 +71,10 @@ class Session:
         from choregos.security.kubeconfig import load_kubeconfig
 
         try:
-            return Client(load_kubeconfig(self.kubeconfigs(), context=self.context))
+            access = load_kubeconfig(self.kubeconfigs(), context=self.context)
         except NotFound as error:
             raise NotFound(
                 f"{error}. Start a fleet here with `choregos up`, or say where one is with --data-dir, --kubeconfig, "
                 "$CHOREGOS_DATA_DIR or $KUBECONFIG."
             ) from error
+        return Client(replace(access, server=self.server) if self.server else access)

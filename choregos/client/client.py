@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,20 +84,22 @@ class Client:
         self._discovering = asyncio.Lock()
 
     @classmethod
-    def from_kubeconfig(cls, path: str | Path | None = None, *, context: str = "") -> Client:
+    def from_kubeconfig(cls, path: str | Path | None = None, *, context: str = "", server: str = "") -> Client:
         """A client for the server of a kubeconfig.
 
         Args:
             path: None: the data directory's if there is one (`$CHOREGOS_DATA_DIR`, else `.choregos`), then
                 `$KUBECONFIG`.
-            context: None: the kubeconfig's current one.
+            context: empty: the kubeconfig's current one.
+            server: URL of another API server of the same fleet; empty: the kubeconfig's.
 
         Raises:
             NotFound: there is no kubeconfig.
             Invalid: it cannot be used; the message says why.
         """
         paths = [Path(path)] if path is not None else kubeconfig_paths(load_environment())
-        return cls(load_kubeconfig(paths, context=context))
+        access = load_kubeconfig(paths, context=context)
+        return cls(replace(access, server=server) if server else access)
 
     @property
     def namespace(self) -> str:

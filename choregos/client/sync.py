@@ -28,8 +28,8 @@ class SyncClient:
         self._thread.start()
 
     @classmethod
-    def from_kubeconfig(cls, path: str | Path | None = None, *, context: str = "") -> SyncClient:
-        return cls(Client.from_kubeconfig(path, context=context))
+    def from_kubeconfig(cls, path: str | Path | None = None, *, context: str = "", server: str = "") -> SyncClient:
+        return cls(Client.from_kubeconfig(path, context=context, server=server))
 
     def __enter__(self) -> Self:
         return self

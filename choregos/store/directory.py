@@ -25,7 +25,7 @@ from choregos.store.instance_index import InstanceIndex
 from choregos.store.port import Record, RecordLog
 from choregos.store.read_model import ReadModel
 from choregos.store.waiting import Waiting
-from choregos.store.watch import ChangeRing, ChangeType, Watch
+from choregos.store.watch import ChangeRing, ChangeType, Watch, rewound
 from choregos.wire import subjects
 from choregos.wire.instances import AgentRecord, DeletionRecord, StatusRecord, TemplateRecord
 
@@ -81,6 +81,16 @@ class Directory(ReadModel[InstanceChange]):
             keys = sorted(key for key in self._instances if not namespace or key[0] == namespace)
             self._ordered[namespace] = keys
         return self._all(keys)
+
+    def list_as_of(self, revision: int, namespace: str = "") -> Sequence[Instance]:
+        """As `list`, of an earlier moment.
+
+        Raises:
+            Expired: not all changes since are known.
+        """
+        changes = (each for each in self._ring.back_to(revision) if namespace in ("", each.instance.namespace))
+        present = {instance.key: instance for instance in self.list(namespace)}
+        return rewound(present, ((each.instance.key, each.previous) for each in changes))
 
     def of_set(self, agent_set_uid: str) -> Sequence[Instance]:
         """The agents of one AgentSet, in no order."""

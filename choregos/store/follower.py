@@ -73,6 +73,7 @@ class Follower(Generic[C]):
 
     Attributes:
         skipped: how many records could not be applied.
+        log_changes: how often everything was read anew, because the log was not the one read before.
     """
 
     def __init__(self, log: RecordLog, filters: Sequence[str], model: Model[C], clock: Clock) -> None:
@@ -89,6 +90,7 @@ class Follower(Generic[C]):
         self._ticket = count()
         self._reported: set[str] = set()
         self.skipped = 0
+        self.log_changes = 0
 
     @property
     def revision(self) -> int:
@@ -194,6 +196,7 @@ class Follower(Generic[C]):
         """Changes the model to what another log says."""
         stored = {record.subject for record in records}
         self._revision = revision
+        self.log_changes += 1
         self.forget([subject for subject, _ in self._model.held() if subject not in stored])
         self._apply(records)
         self._model.loaded(revision)

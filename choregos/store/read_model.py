@@ -42,6 +42,11 @@ class ReadModel(ABC, Generic[C]):
         """Everything up to this sequence is in the model."""
         return self._follower.revision
 
+    @property
+    def log_changes(self) -> int:
+        """How often the log has turned out to be another one: revisions from before mean nothing any more."""
+        return self._follower.log_changes
+
     async def wait_for(self, revision: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Returns once everything up to `revision` is here; raises `Temporary` after `timeout_s` seconds."""
         await self._follower.wait_for(revision, timeout_s)

@@ -20,7 +20,7 @@ from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFoun
 from choregos.foundation.tasks import Tasks
 from choregos.store.port import Fence, Record, RecordLog, Write
 from choregos.store.read_model import ReadModel
-from choregos.store.watch import ChangeRing, ChangeType, Watch
+from choregos.store.watch import ChangeRing, ChangeType, Watch, rewound
 from choregos.wire import subjects
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,17 @@ class ResourceStore(ReadModel[Change]):
         else:
             items = list(chain.from_iterable(shelves[key].ordered() for key in sorted(shelves)))
         return Listing(items, self.revision)
+
+    def list_as_of(self, revision: int, resource: str, namespace: str = "") -> Listing:
+        """As `list`, of an earlier moment.
+
+        Raises:
+            Expired: not all changes since are known.
+        """
+        concerns = _of_namespace(namespace)
+        changes = (change for change in self._ring(resource).back_to(revision) if concerns(change))
+        present = {_key(item): item for item in self.list(resource, namespace).items}
+        return Listing(rewound(present, ((_key(each.object), each.previous) for each in changes)), revision)
 
     def watch(self, resource: str, namespace: str = "", *, since: int | None = None) -> Watch[Change]:
         """Changes after revision `since` (None: from now on); close it with `aclose`.
@@ -301,6 +312,10 @@ def _of_namespace(namespace: str) -> Callable[[Change], bool]:
     if not namespace:
         return lambda _: True
     return lambda change: change.object["metadata"].get("namespace", "") == namespace
+
+
+def _key(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
 def _subject(resource: str, obj: Object) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Generic, Protocol, Self, TypeVar
 
 from choregos.foundation.errors import Expired
@@ -29,6 +29,23 @@ class Revised(Protocol):
 
 
 C = TypeVar("C", bound=Revised)
+K = TypeVar("K", bound=tuple[str, str])
+T = TypeVar("T")
+
+
+def rewound(items: dict[K, T], undone: Iterable[tuple[K, T | None]]) -> list[T]:
+    """What there was before these changes, in the order of the keys.
+
+    Args:
+        items: what there is now; it is changed.
+        undone: of each change, the latest first: what it changed, and what that was before; None if it was not there.
+    """
+    for key, previous in undone:
+        if previous is None:
+            items.pop(key, None)
+        else:
+            items[key] = previous
+    return [items[key] for key in sorted(items)]
 
 
 class ChangeRing(Generic[C]):
@@ -68,14 +85,17 @@ class ChangeRing(Generic[C]):
         Raises:
             Expired: changes after `revision` have left the ring.
         """
+        return self.end - sum(1 for _ in self.back_to(revision))
+
+    def back_to(self, revision: int) -> Iterator[C]:
+        """The changes after `revision`, the latest first.
+
+        Raises:
+            Expired: changes after `revision` have left the ring.
+        """
         if revision < self._known_after:
             raise Expired(f"revision {revision} is too old; changes are known after {self._known_after}")
-        newer = 0
-        for change in reversed(self._changes):
-            if change.revision <= revision:
-                break
-            newer += 1
-        return self.end - newer
+        return takewhile(lambda change: change.revision > revision, reversed(self._changes))
 
     @property
     def end(self) -> int:

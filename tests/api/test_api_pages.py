@@ -10,6 +10,7 @@ from choregos.api.rules import pages
 from choregos.api.rules.pages import Snapshot, Snapshots
 from choregos.api.rules.status import Refusal
 from choregos.api.rules.views import transition
+from choregos.store import resources
 
 NODES = "/apis/choregos.dev/v1/agentnodes"
 
@@ -46,11 +47,21 @@ def test_a_made_up_token_is_refused(text: str) -> None:
 
 def test_the_least_recently_used_snapshot_is_dropped() -> None:
     held: Snapshots[int] = Snapshots(size_max=2)
-    for revision in (1, 2):
-        held.at("", revision, lambda: Snapshot(revision, [], []))  # noqa: B023 called at once
-    held.held("", 1)
-    held.at("", 3, lambda: Snapshot(3, [], []))
-    assert [held.held("", revision) is not None for revision in (1, 2, 3)] == [True, False, True]
+    made = []
+
+    def at(log: int, revision: int) -> None:
+        def make() -> Snapshot[int]:
+            made.append((log, revision))
+            return Snapshot(revision, [], [])
+
+        assert held.at(log, "", revision, make).revision == revision
+
+    for revision in (1, 2, 1, 3, 1):
+        at(0, revision)
+    assert made == [(0, 1), (0, 2), (0, 3)]
+    at(0, 2)
+    at(1, 2)
+    assert made[3:] == [(0, 2), (1, 2)], "a revision of another log is another one"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,10 @@ async def test_chunks_show_one_moment_although_objects_come_and_go_between_them(
     assert names == [f"n{number}" for number in range(7)]
 
 
-async def test_a_token_whose_snapshot_is_gone_offers_to_continue_from_the_present(client: Any, manifests: Any) -> None:
+async def test_a_token_whose_moment_is_forgotten_offers_to_continue_from_the_present(
+    client: Any, manifests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "HISTORY_CHANGES_MAX", 10)
     for number in range(4):
         await client.post(NODES, manifests.node(f"n{number}"))
     token = (await client.get(NODES, limit=2)).json["metadata"]["continue"]
@@ -117,13 +131,21 @@ async def test_selectors_narrow_lists(client: Any, manifests: Any) -> None:
     assert (await client.get(NODES, labelSelector="tier in gold")).code == 400
 
 
-async def test_an_exact_revision_is_served_while_it_is_held(client: Any, manifests: Any) -> None:
-    await client.post(NODES, manifests.node("n1"))
-    revision = (await client.get(NODES)).json["metadata"]["resourceVersion"]
-    await client.post(NODES, manifests.node("n2"))
-    exact = await client.get(NODES, resourceVersion=revision, resourceVersionMatch="Exact")
-    assert len(exact.json["items"]) == 1
-    assert (await client.get(NODES, resourceVersion=1, resourceVersionMatch="Exact")).code == 410
+async def test_an_exact_revision_is_served_while_all_changes_since_are_known(
+    client: Any, manifests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "HISTORY_CHANGES_MAX", 5)
+    revisions = []
+    for number in range(6):
+        made = await client.post(NODES, manifests.node(f"n{number}"))
+        revisions.append(made.json["metadata"]["resourceVersion"])
+    for number, revision in enumerate(revisions):
+        # Nobody has listed then.
+        exact = await client.get(NODES, resourceVersion=revision, resourceVersionMatch="Exact")
+        assert exact.json["metadata"]["resourceVersion"] == revision
+        assert [item["metadata"]["name"] for item in exact.json["items"]] == [f"n{n}" for n in range(number + 1)]
+    before = str(int(revisions[0]) - 1)
+    assert (await client.get(NODES, resourceVersion=before, resourceVersionMatch="Exact")).code == 410
 
 
 async def test_a_revision_of_the_future_is_waited_for_and_then_refused(world: Any) -> None:

@@ -27,6 +27,7 @@ Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
         ("--like-kubectl --help", "--help"),
         ("get agents", "get agents"),
         ("-n x --context=y get agents", "get -n x --context=y agents"),
+        ("--server https://a:1 get agents", "get --server https://a:1 agents"),
         ("--like-kubectl get agents -n x", "get --like-kubectl agents -n x"),
         ("--like-kubectl rollout", "rollout"),
         ("--like-kubectl rollout --help", "rollout --help"),

@@ -380,3 +380,23 @@ async def test_what_waits_for_an_agent_that_never_comes_is_dropped(clock: SimClo
             await clock.advance(3_000)
         kept = ["ad.local.ns.a2", "as.local.ns.a1", "as.local.ns.a2"]
         assert sorted(subject for subject, _ in directory.held()) == kept
+
+
+async def test_every_moment_since_it_was_loaded_can_be_listed(
+    directory: Directory, writer: InstanceWriter, fence: Fence
+) -> None:
+    shown = []
+    dice = random.Random(6)
+    for number in range(60):
+        name = f"a{dice.randrange(8)}"
+        found = directory.find("ns", name)
+        if found is None:
+            await writer.create_agents([("ns", name, agent(f"u{number}"))], fence)
+        elif found.status is None or dice.random() < 0.5:
+            await writer.put_statuses([("ns", name, status(found.record.uid, ready=dice.random() < 0.5))])
+        else:
+            await writer.remove_agents([found], fence)
+        await directory.wait_for(writer.revision)
+        shown.append((directory.revision, list(directory.list())))
+    for revision, instances in shown:
+        assert directory.list_as_of(revision, "ns") == directory.list_as_of(revision) == instances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -142,6 +143,31 @@ async def watched(store: ResourceStore, count: int, **options: Any) -> list[tupl
             (change.type.value, change.object["metadata"]["name"])
             for change in [await anext(watch) for _ in range(count)]
         ]
+
+
+async def test_every_moment_that_the_history_reaches_can_be_listed(
+    store: ResourceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "HISTORY_CHANGES_MAX", 150)
+    dice = random.Random(5)
+    shown = []
+    for _ in range(300):
+        name, namespace = f"n{dice.randrange(12)}", dice.choice(("a", "b"))
+        try:
+            found = store.get(KIND, namespace, name)
+        except NotFound:
+            await store.create(KIND, thing(name, namespace))
+        else:
+            if dice.random() < 0.4:
+                await store.delete(KIND, found)
+            else:
+                await store.update(KIND, {**found, "spec": {"x": dice.random()}})
+        shown.append({place: store.list(KIND, place) for place in ("", "a", "b")})
+    for moment in shown[-150:]:
+        for place, listing in moment.items():
+            assert store.list_as_of(listing.revision, KIND, place) == listing
+    with pytest.raises(Expired):
+        store.list_as_of(shown[-152][""].revision, KIND)
 
 
 async def test_a_watch_resumes_after_a_revision(store: ResourceStore) -> None:

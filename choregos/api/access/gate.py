@@ -6,7 +6,7 @@ Invariant: what was authorized is what is served: the target that comes out is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import HTTPConnection
 
@@ -28,12 +28,14 @@ class Passage:
     Attributes:
         user: as whom it acts.
         target: None for a path that is no resource.
+        caught_up: the stored resources are here as they were when it came, or newer.
     """
 
     user: User
     wanted: Attributes
     target: Target | None
     trail: Trail
+    caught_up: bool = False
 
 
 class Gate:
@@ -45,8 +47,8 @@ class Gate:
         self._auditor = auditor
 
     async def admit(self, connection: HTTPConnection) -> Passage:
-        """A request is refused only if what is newest in the store refuses it: whoever was given a role by one server
-        is not sent away by another.
+        """Judges by what is newest in the store: what one server has given or taken is so at every other. Documents,
+        which are the same for all, are given by what this server knows.
 
         Args:
             connection: a `Request`, or a `WebSocket` that has not been accepted.
@@ -54,17 +56,12 @@ class Gate:
         Raises:
             Unauthenticated: nobody known asks.
             Refusal: 403, no rule allows it; 400, the request cannot be read.
-            Temporary: it is privileged and could not be recorded.
+            Temporary: it is privileged and could not be recorded; or the store cannot be reached, so that nobody knows
+                whether it is still allowed.
         """
         trail = self._auditor.begin(connection)
-        seen = self.authenticators.resources.revision
         try:
-            try:
-                passage = self._admit(connection, trail)
-            except (Unauthenticated, Refusal):
-                if not await self._has_news(seen):
-                    raise
-                passage = self._admit(connection, trail)
+            passage = await self._judge(connection, trail)
         except ChoregosError as error:
             self.refused(trail, error)
             raise
@@ -72,7 +69,34 @@ class Gate:
             self._auditor.action(trail)
         return passage
 
+    async def _judge(self, connection: HTTPConnection, trail: Trail) -> Passage:
+        resources = self.authenticators.resources
+        seen = resources.revision
+        try:
+            passage = self._admit(connection, trail)
+        except (Unauthenticated, Refusal):
+            if not await self._has_news(seen):
+                raise
+            passage = self._admit(connection, trail)
+        else:
+            if passage.target is None or trail.needs_no_leave:
+                return passage
+            await resources.catch_up()
+            if resources.revision != seen:
+                passage = self._admit(connection, trail)
+        return replace(passage, caught_up=True)
+
+    async def _has_news(self, seen: int) -> bool:
+        """Whether the store has changed since revision `seen`."""
+        resources = self.authenticators.resources
+        try:
+            await resources.catch_up()
+        except Temporary:
+            return False
+        return resources.revision != seen
+
     def _admit(self, connection: HTTPConnection, trail: Trail) -> Passage:
+        trail.reason = ""  # it may be looked at twice
         try:
             user = trail.user = self.authenticators.user(connection)
         except Unauthenticated as error:
@@ -89,15 +113,6 @@ class Gate:
         trail.wanted = wanted
         trail.reason = self.require(user, wanted)
         return Passage(user, wanted, target, trail)
-
-    async def _has_news(self, seen: int) -> bool:
-        """Whether the store has changed since revision `seen`."""
-        resources = self.authenticators.resources
-        try:
-            await resources.catch_up()
-        except Temporary:
-            return False
-        return resources.revision != seen
 
     def require(self, user: User, wanted: Attributes) -> str:
         """Why it is allowed. Raises: Refusal 403, if it is not."""

@@ -113,7 +113,8 @@ def expired(token: Token) -> Refusal:
 
 
 class Snapshots(Generic[T]):
-    """The last few snapshots of one kind, made at most once per namespace and revision; the least recently used go.
+    """The last few snapshots of one kind, made at most once per log, namespace and revision; the least recently used
+    go.
 
     Attributes:
         size_max: how many are kept. A snapshot holds references, 16 bytes an item, and keeps replaced objects alive.
@@ -121,19 +122,16 @@ class Snapshots(Generic[T]):
 
     def __init__(self, size_max: int = 8) -> None:
         self.size_max = size_max
-        self._held: OrderedDict[tuple[str, int], Snapshot[T]] = OrderedDict()
+        self._held: OrderedDict[tuple[int, str, int], Snapshot[T]] = OrderedDict()
 
-    def at(self, namespace: str, revision: int, make: Callable[[], Snapshot[T]]) -> Snapshot[T]:
-        """The snapshot of a namespace (empty: of all) at the present revision."""
-        found = self.held(namespace, revision)
+    def at(self, log: int, namespace: str, revision: int, make: Callable[[], Snapshot[T]]) -> Snapshot[T]:
+        """The snapshot of a namespace (empty: of all) at a revision of a log."""
+        key = log, namespace, revision
+        found = self._held.get(key)
         if found is None:
-            found = self._held[(namespace, revision)] = make()
+            found = self._held[key] = make()
             if len(self._held) > self.size_max:
                 self._held.popitem(last=False)
-        return found
-
-    def held(self, namespace: str, revision: int) -> Snapshot[T] | None:
-        found = self._held.get((namespace, revision))
-        if found is not None:
-            self._held.move_to_end((namespace, revision))
+        else:
+            self._held.move_to_end(key)
         return found

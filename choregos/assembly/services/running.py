@@ -28,7 +28,8 @@ LOG_FILES = 2
 def run_service(name: str, directory: DataDirectory, serve: Callable[[MachineConfig], Awaitable[None]]) -> None:
     """Runs `serve` until it returns; it is cancelled on SIGTERM and SIGINT.
 
-    Logs go to `<data directory>/logs/<name>.log`, at most 48 MiB; on a terminal warnings are shown too.
+    Logs go to `<data directory>/logs/<name>.log`, at most 48 MiB, which no other process may write; on a terminal
+    warnings are shown too.
 
     Raises:
         NotFound: `choregos up` has never run in this directory.
