@@ -150,6 +150,26 @@ class RecordLogContract:
         assert not isinstance(single.value, Deposed)
         assert not isinstance(batch.value, Deposed)
 
+    async def test_fenced_writes_at_once_are_answered_each_for_itself(self, log: RecordLog) -> None:
+        fence = await new_epoch(log)
+        await log.append(Write("a.taken", b"by another"))
+        writes = [Write(f"a.{number}", b"x", expected=0) for number in range(40)]
+        writes[7] = Write("a.taken", b"x", expected=0)
+        writes[23] = Write("a.23", b"x" * 2_000_000, expected=0)
+        writes[31] = Write("a.30", b"y", expected=0)
+        results = await asyncio.gather(*(log.append(each, fence=fence) for each in writes), return_exceptions=True)
+        refused = {number: type(result) for number, result in enumerate(results) if isinstance(result, Exception)}
+        assert refused == {7: Conflict, 23: TooLarge, 31: Conflict}
+        last = {record.subject: (record.sequence, record.data) for record in await read(log)}
+        for number in set(range(40)) - refused.keys():
+            assert last[f"a.{number}"] == (results[number], b"x")
+        await new_epoch(log)
+        late = await asyncio.gather(
+            *(log.append(Write(f"b.{number}", b"", expected=0), fence=fence) for number in range(5)),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in late] == [Deposed] * 5
+
     async def test_a_record_over_the_limit_is_refused(self, log: RecordLog) -> None:
         huge = Write("a.1", b"x" * 2_000_000)
         with pytest.raises(TooLarge):

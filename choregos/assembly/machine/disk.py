@@ -36,8 +36,12 @@ class Disk:
 
     @property
     def free_bytes(self) -> int:
-        there = next(path for path in (self._place, *self._place.parents) if path.is_dir())
-        return shutil.disk_usage(there).free
+        there = self._place
+        while True:
+            try:
+                return shutil.disk_usage(there).free
+            except (FileNotFoundError, NotADirectoryError):
+                there = there.parent
 
     def require_to_start(self) -> None:
         """Raises `Permanent` if there is too little space to begin with."""

@@ -30,7 +30,7 @@ from choregos.store.port import Fence
 from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType
 
-LOOP = LoopSettings(workers=2)
+LOOP = LoopSettings(workers=8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType
 from choregos.wire import subjects
 
-SET_WORKERS = 4
+SET_WORKERS = 32
 """Sets in work at once: their writes go to one log one after another, but a large set must not hold up small ones."""
 
 

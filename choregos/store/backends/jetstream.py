@@ -6,7 +6,8 @@ How the port's guarantees are met (checked against nats-server 2.15.1):
 - A batch is JetStream's atomic batch publish: its messages carry id and number, only the last one, which commits, is
   answered, and all checks are made then. So a batch is sent without waiting and costs one round trip.
 - A fence is the batch's first message: it goes to the fence subject and is conditional on the last sequence of the
-  epoch subject. A single write that has no condition of its own carries the epoch's condition itself.
+  epoch subject. A single write that has no condition of its own carries the epoch's condition itself; those that have
+  one travel in groups (`group_commit.py`).
 - A write whose answer is lost raises `Temporary` and is never sent again from here.
 
 What is missing: a single-replica server that is killed while it commits a batch sometimes comes back with only the
@@ -27,6 +28,7 @@ import msgspec
 from choregos.foundation.bus import Bus
 from choregos.foundation.clock import parse_rfc3339
 from choregos.foundation.errors import ChoregosError, Conflict, Deposed, Permanent, Temporary, TooLarge
+from choregos.store.backends.group_commit import GroupCommit
 from choregos.store.backends.jetstream_tail import OPERATION, TOMBSTONE, follow
 from choregos.store.backends.requests import Requests
 from choregos.store.port import Batch, Fence, Record, Write, check_batch
@@ -80,12 +82,14 @@ class JetStreamLog:
         self._before_write = before_write
         self._requests = Requests(bus)
         self._batches = asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX)
+        self._groups = GroupCommit(self._commit)
 
     async def __aenter__(self) -> Self:
         await self._requests.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await self._groups.close()
         await self._requests.__aexit__(*error)
 
     async def provision(self, subjects: Sequence[str]) -> None:
@@ -123,9 +127,9 @@ class JetStreamLog:
         return StreamState(state["last_seq"], (state.get("lost") or {}).get("bytes", 0))
 
     async def append(self, write: Write, *, fence: Fence | None = None) -> int:
-        if fence is not None and write.expected is not None:
-            return (await self.append_batch([write], fence=fence))[0]
         self._before_write(write.subject)
+        if fence is not None and write.expected is not None:
+            return await self._groups.append(write, fence)
         headers = _headers(write)
         if fence is not None:
             headers |= _fence_headers(fence)
@@ -139,6 +143,9 @@ class JetStreamLog:
     async def append_batch(self, writes: Sequence[Write], *, fence: Fence | None = None) -> Sequence[int]:
         check_batch(writes)
         self._before_write(writes[0].subject)
+        return await self._commit(writes, fence)
+
+    async def _commit(self, writes: Sequence[Write], fence: Fence | None) -> Sequence[int]:
         limit = self._bus.client.max_payload
         for write in writes:
             if len(write.data) > limit:
