@@ -14,6 +14,7 @@ from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.controllerrevision import CONTROLLERREVISION
 from choregos.resources.kinds.core.configmap import CONFIGMAP
 from choregos.resources.kinds.core.secret import SECRET
+from choregos.resources.kinds.core.service import SERVICE
 from choregos.resources.kinds.core.serviceaccount import SERVICEACCOUNT
 from choregos.resources.kinds.event import EVENT
 from choregos.resources.kinds.namespace import NAMESPACE
@@ -34,7 +35,7 @@ PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
 KINDS: tuple[Kind, ...] = (
     *(AGENTCLUSTER, AGENTSET, CONTROLLERREVISION, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
     *PROJECTED,
-    *(CONFIGMAP, SECRET, SERVICEACCOUNT),
+    *(CONFIGMAP, SECRET, SERVICEACCOUNT, SERVICE),
     *(ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING),
     *(SELFSUBJECTACCESSREVIEW, SUBJECTACCESSREVIEW, LOCALSUBJECTACCESSREVIEW, SELFSUBJECTRULESREVIEW),
     *(SELFSUBJECTREVIEW, TOKENREVIEW),

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from choregos.api.projections.nodes import architecture
 from choregos.api.requests import answer
 from choregos.api.rules import codec, discovery, openapi
 from choregos.api.rules.status import method_not_allowed, unknown_path
@@ -19,7 +20,7 @@ GNOSTIC_ANSWERED = GNOSTIC.replace("@", ".")
 HEALTH = ("/healthz", "/livez", "/readyz")
 
 KUBERNETES_MINOR = "36"
-"""The Kubernetes release whose API conventions are followed; kubectl warns when its own is further than one away."""
+"""The Kubernetes release whose API conventions are followed; `kubectl version` warns of one more than a minor away."""
 
 
 class Documents:
@@ -83,5 +84,5 @@ def _version(product_version: str) -> dict[str, str]:
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
         "compiler": platform.python_implementation(),
-        "platform": f"{platform.system().lower()}/{platform.machine()}",
+        "platform": f"{platform.system().lower()}/{architecture(platform.machine())}",
     }

@@ -14,9 +14,14 @@ from choregos.foundation.errors import FieldError, Invalid
 from choregos.resources.kind import Object, ReadOnlyObject
 
 _RESOURCES = {"cpu": "cpu", "memory": "memory", "agents": "pods", "gpu": GPU}
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONDITION_PARTS = ("type", "status", "reason", "message", "lastTransitionTime")
 _WRITABLE = ("unschedulable", "taints")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def architecture(machine: str) -> str:
+    """A kind of processor, as Go and so Kubernetes calls it: `amd64` for `x86_64`."""
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def node(agent_node: ReadOnlyObject) -> Object:
@@ -75,7 +80,7 @@ def _information(information: Mapping[str, Any]) -> Object:
     machine = information.get("architecture", "")
     python = information.get("pythonVersion")
     return {
-        "architecture": _ARCHITECTURES.get(machine, machine),
+        "architecture": architecture(machine),
         "bootID": information.get("bootID", ""),
         "containerRuntimeVersion": f"python://{python}" if python else "",
         "kernelVersion": information.get("kernelVersion", ""),

@@ -77,6 +77,8 @@ def _spec(instance: Instance) -> Object:
         "containers": [_container(template)],
         "restartPolicy": "Always",
         "schedulerName": SCHEDULER,
+        # Every API server gives one; kubectl 1.37 reads it without looking whether it is there.
+        "securityContext": {},
         "terminationGracePeriodSeconds": grace_s(template.spec),
     }
     if instance.record.node:

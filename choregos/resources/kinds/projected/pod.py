@@ -12,7 +12,7 @@ from pydantic import Field
 
 from choregos.resources.columns import AGE, NAME, path, since
 from choregos.resources.kind import Column, Kind, ReadOnlyObject, Subresource
-from choregos.resources.kinds.parts import Condition, Count, Labels, Part, Qualified, Quantity, Resource, Time
+from choregos.resources.kinds.parts import Condition, Count, FreeForm, Labels, Part, Qualified, Quantity, Resource, Time
 from choregos.resources.kinds.template import Toleration
 
 CONTAINER = "agent"
@@ -63,6 +63,8 @@ class PodSpec(Part):
     """An agent that fails is started again, later each time."""
     scheduler_name: str = ""
     """The region's scheduler."""
+    security_context: FreeForm = Field(default_factory=dict)
+    """Empty: an agent runs as the user of its worker."""
     termination_grace_period_seconds: Count = 30
     """Seconds it may take to finish its calls."""
 
