@@ -21,10 +21,10 @@ class RequestFailed(Exception):
     """The server refused, or went away."""
 
 
-def administrator(pki: Path) -> ssl.SSLContext:
-    """TLS as the administrator of the data directory that `pki` belongs to."""
-    tls = ssl.create_default_context(cafile=pki / "ca.crt")
-    tls.load_cert_chain(pki / "user-admin.pem")
+def client_tls(authority: Path, identity: Path) -> ssl.SSLContext:
+    """TLS to servers with a certificate of `authority`, as the client whose certificate and key `identity` holds."""
+    tls = ssl.create_default_context(cafile=authority)
+    tls.load_cert_chain(identity)
     return tls
 
 
@@ -67,7 +67,7 @@ class HttpConnection:
             parser.feed_data(data)
         content = b"".join(self._parts)
         if parser.get_status_code() >= 300:
-            raise RequestFailed(f"{method} {target}: {parser.get_status_code()} {content[:200]!r}")
+            raise RequestFailed(f"{method} {target}: {parser.get_status_code()} {content[:3000]!r}")
         return content
 
 

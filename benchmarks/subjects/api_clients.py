@@ -1,0 +1,52 @@
+"""A process of clients of an API server: each with a connection of its own that it keeps, one request at a time.
+
+Arguments: URL, CA file, certificate and key as one file, connections, objects stored, prefix for names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.api.http_connection import HttpConnection, client_tls, open_connection
+from benchmarks.api.objects import KINDS
+from benchmarks.api.operations import OPERATIONS, Ground
+from benchmarks.lines import Answer, serve_lines
+from benchmarks.timing import sequential_us
+
+
+async def _measure(command: Any, clients: list[HttpConnection], ground: Ground) -> Answer:
+    """Attributes of the answer: each request's time, when the whole began and ended, and what it cost this process."""
+    make, kind, each = OPERATIONS[command["operation"]], KINDS[command["kind"]], command["each"]
+    used, began = time.process_time(), time.monotonic()
+    took = await asyncio.gather(*(sequential_us(make(client, kind, ground), each) for client in clients))
+    ended = time.monotonic()
+    return {
+        "took_us": [round(each_us, 1) for of_client in took for each_us in of_client],
+        "began": began,
+        "ended": ended,
+        "processor_s": time.process_time() - used,
+    }
+
+
+async def main() -> None:
+    url, authority, identity, connections, objects, prefix = sys.argv[1:]
+    tls = client_tls(Path(authority), Path(identity))
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_connection(url, tls)) for _ in range(int(connections))]
+        ground = Ground(int(objects), prefix)
+
+        async def handle(command: Any) -> Answer:
+            return await _measure(command, clients[: command["clients"]], ground)
+
+        await serve_lines(handle)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
