@@ -63,7 +63,7 @@ class Manifest:
 def load_manifests(sources: Sequence[str]) -> list[Manifest]:
     """The objects of files, folders (their `*.yaml`, `*.yml`, `*.json`, by name) and `-`, in that order.
 
-    `kind: List` is taken apart.
+    Lists are taken apart: `kind: List` and those of one kind, such as `ConfigMapList`.
 
     Raises:
         NotFound: a source does not exist.
@@ -126,10 +126,17 @@ def _bounded(stream: BinaryIO, name: str) -> bytes:
 
 def _objects(content: Any, node: yaml.Node, file: str) -> Iterator[Manifest]:
     line = node.start_mark.line + 1
-    if isinstance(content, dict) and content.get("kind") == "List" and isinstance(content.get("items"), list):
+    if (
+        isinstance(content, dict)
+        and isinstance(content.get("items"), list)
+        and str(content.get("kind")).endswith("List")
+    ):
         items = next(value for key, value in node.value if key.value == "items")
+        # An API server leaves out what every item of a typed list has.
+        kind = str(content["kind"]).removesuffix("List")
+        common = {"apiVersion": content.get("apiVersion"), "kind": kind} if kind else {}
         for item, item_node in zip(content["items"], items.value, strict=True):
-            yield from _objects(item, item_node, file)
+            yield from _objects({**common, **item} if isinstance(item, dict) else item, item_node, file)
         return
     _require_object(content, f"{file}:{line}")
     yield Manifest(content, file, line, node)

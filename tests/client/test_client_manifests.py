@@ -55,6 +55,15 @@ def test_documents_lists_and_empty_parts() -> None:
     assert [(m.content["metadata"]["name"], m.line) for m in parse(text)] == [("x", 2), ("a", 11), ("b", 12)]
 
 
+def test_a_list_of_one_kind_says_what_its_items_are() -> None:
+    items = "- metadata: {name: a}\n- {kind: Other, metadata: {name: b}}\n"
+    text = f"apiVersion: example.org/v1\nkind: ThingList\nitems:\n{items}"
+    said = [(m.content["apiVersion"], m.content["kind"], m.content["metadata"]["name"], m.line) for m in parse(text)]
+    assert said == [("example.org/v1", "Thing", "a", 4), ("example.org/v1", "Other", "b", 5)]
+    with pytest.raises(Invalid, match=r"f\.yaml:2: .* not int"):
+        list(parse("kind: ThingList\nitems: [1]"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
