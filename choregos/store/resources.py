@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
+Named = tuple[str, Object]
+"""(resource, object)."""
+
 TOMBSTONE_TTL_S = 7 * 24 * 3600
 """A reader cut off for less than this learns of every deletion from the log itself."""
 
@@ -163,11 +166,17 @@ class ResourceStore(ReadModel[Change]):
 
     # Writing
 
-    async def create(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+    async def create(
+        self, resource: str, obj: Object, *, also: Sequence[Named] = (), fence: Fence | None = None
+    ) -> Object:
         """Stores a new object and returns it with its resourceVersion.
+
+        Args:
+            also: objects to update together with it; all is stored or nothing.
 
         Raises:
             AlreadyExists: there is one of this name.
+            Conflict: one of `also` has changed since it was read, or does not exist.
             Deposed: the fence is over.
             Temporary: the log cannot be reached; the object may have been stored.
         """
@@ -177,7 +186,7 @@ class ResourceStore(ReadModel[Change]):
         for _ in range(CREATE_ATTEMPTS_MAX):
             write = Write(subject, data, expected=expected, ttl_s=self._ttl_s)
             try:
-                return await self._written(resource, obj, await self._log.append(write, fence=fence))
+                return await self._write(resource, obj, write, also, fence)
             except Deposed:
                 raise
             except Conflict as error:
@@ -186,22 +195,29 @@ class ResourceStore(ReadModel[Change]):
                 if last is not None and not last.tombstone:
                     name = obj["metadata"]["name"]
                     raise AlreadyExists(f'{resource} "{name}" already exists') from error
-                expected = 0 if last is None else last.sequence
+                found = 0 if last is None else last.sequence
+                if also and found == expected:
+                    raise  # it is one of the others that has changed
+                expected = found
         raise Conflict(f"{subject} keeps changing")
 
-    async def update(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+    async def update(
+        self, resource: str, obj: Object, *, also: Sequence[Named] = (), fence: Fence | None = None
+    ) -> Object:
         """Stores a new state of an object whose `metadata.resourceVersion` says which state it was made from.
+
+        Args:
+            also: as of `create`; not stored either if the object does not change.
 
         Raises:
             NotFound: the object does not exist.
-            Conflict: it has changed since.
+            Conflict: it has changed since, or one of `also` has.
             Deposed, Temporary: as `create`.
         """
         current = await self._expect(resource, obj)
         if obj == current:
             return current
-        write = Write(_subject(resource, obj), _encode(obj), expected=_version(obj), ttl_s=self._ttl_s)
-        return await self._written(resource, obj, await self._log.append(write, fence=fence))
+        return await self._write(resource, obj, self._replacement(resource, obj), also, fence)
 
     async def delete(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
         """Removes an object, if it is still as `metadata.resourceVersion` says; `obj` is kept as its last state.
@@ -212,7 +228,7 @@ class ResourceStore(ReadModel[Change]):
         write = Write(
             _subject(resource, obj), _encode(obj), expected=_version(obj), tombstone=True, ttl_s=TOMBSTONE_TTL_S
         )
-        return await self._written(resource, obj, await self._log.append(write, fence=fence))
+        return await self._write(resource, obj, write, (), fence)
 
     async def _expect(self, resource: str, obj: Object) -> Object:
         """The cached object, if it is of the version that `obj` was made from."""
@@ -224,8 +240,21 @@ class ResourceStore(ReadModel[Change]):
             raise Conflict(f'{resource} "{metadata["name"]}" was changed by somebody else; read it again')
         return current
 
-    async def _written(self, resource: str, obj: Object, sequence: int) -> Object:
-        await self.wait_for(sequence)
+    def _replacement(self, resource: str, obj: Object) -> Write:
+        return Write(_subject(resource, obj), _encode(obj), expected=_version(obj), ttl_s=self._ttl_s)
+
+    async def _write(
+        self, resource: str, obj: Object, write: Write, also: Sequence[Named], fence: Fence | None
+    ) -> Object:
+        """`obj` as `write` stores it, and after it the others, so that whatever part of a batch a crash of the log
+        leaves has the object that they speak of."""
+        if also:
+            others = [self._replacement(*each) for each in also]
+            sequence, *rest = await self._log.append_batch([write, *others], fence=fence)
+            await self.wait_for(rest[-1])
+        else:
+            sequence = await self._log.append(write, fence=fence)
+            await self.wait_for(sequence)
         return _with_version(obj, sequence)
 
     # The follower's model
