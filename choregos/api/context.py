@@ -56,6 +56,7 @@ class ApiLimits:
         bookmark_s: pause between two bookmarks of a quiet watch.
         call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
         write_attempts_max: how often a write without a resourceVersion is repeated on a conflict.
+        quota_attempts_max: how often a write is repeated because others, at other servers, used the same quota first.
         future_revision_s: how long a read waits for a revision that this server has not seen yet.
         list_items_max: objects in one answer; a longer list has to be asked for in chunks.
         streams_max: watches, followed logs and the like that one flow (see `fairness`) may have open at a time.
@@ -68,6 +69,7 @@ class ApiLimits:
     call_s_default: float = 30.0
     call_s_max: float = 600.0
     write_attempts_max: int = 8
+    quota_attempts_max: int = 64
     future_revision_s: float = 3.0
     list_items_max: int = 50_000
     streams_max: int = 2_000

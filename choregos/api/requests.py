@@ -15,6 +15,7 @@ from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
 from choregos.api.fairness import flow_of
 from choregos.api.open_streams import OpenStreams
+from choregos.api.quotas import Quotas
 from choregos.api.rules import codec
 from choregos.api.rules.options import WriteOptions, manager_of
 from choregos.api.rules.paths import Target
@@ -49,6 +50,7 @@ class ApiRequest:
     kind: Kind
     source: AnySource | None
     streams: OpenStreams
+    quotas: Quotas
     name: str
     repeated: tuple[str, ...] = ()
 

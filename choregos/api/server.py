@@ -40,6 +40,7 @@ from choregos.api.handlers.documents import Documents
 from choregos.api.open_streams import OpenStreams
 from choregos.api.projections.agents import agent
 from choregos.api.projections.pods import FIELDS, pod
+from choregos.api.quotas import Quotas
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import status
 from choregos.api.rules.metadata import Stamp, prepare_create
@@ -144,6 +145,7 @@ class ApiServer:
             if (source := _source(context, kind)) is not None
         }
         self._streams = OpenStreams(context.limits.streams_max)
+        self._quotas = Quotas(context.resources)
         self._fairness = Fairness(context.limits.fairness)
         self._documents = Documents(_product_version())
 
@@ -245,6 +247,7 @@ class ApiServer:
             kind=kind,
             source=self._sources.get((kind.group, kind.plural)),
             streams=self._streams,
+            quotas=self._quotas,
             name=target.name,
         )
 

@@ -19,7 +19,7 @@ from choregos.store.port import Fence
 from choregos.store.resources import ResourceStore
 
 CLUSTERS, SETS, NODES, NAMESPACES = "agentclusters", "agentsets", "agentnodes", "namespaces"
-ACCOUNTS = "serviceaccounts"
+ACCOUNTS, QUOTAS = "serviceaccounts", "resourcequotas"
 """Resources that controllers drive."""
 
 

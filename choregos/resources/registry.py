@@ -13,6 +13,7 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.controllerrevision import CONTROLLERREVISION
 from choregos.resources.kinds.core.configmap import CONFIGMAP
+from choregos.resources.kinds.core.resourcequota import RESOURCEQUOTA
 from choregos.resources.kinds.core.secret import SECRET
 from choregos.resources.kinds.core.service import SERVICE
 from choregos.resources.kinds.core.serviceaccount import SERVICEACCOUNT
@@ -35,7 +36,7 @@ PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
 KINDS: tuple[Kind, ...] = (
     *(AGENTCLUSTER, AGENTSET, CONTROLLERREVISION, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
     *PROJECTED,
-    *(CONFIGMAP, SECRET, SERVICEACCOUNT, SERVICE),
+    *(CONFIGMAP, SECRET, SERVICEACCOUNT, SERVICE, RESOURCEQUOTA),
     *(ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING),
     *(SELFSUBJECTACCESSREVIEW, SUBJECTACCESSREVIEW, LOCALSUBJECTACCESSREVIEW, SELFSUBJECTRULESREVIEW),
     *(SELFSUBJECTREVIEW, TOKENREVIEW),

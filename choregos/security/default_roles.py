@@ -28,6 +28,8 @@ _LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "update", "patch", "delete", "deletecollection")
 _NOT_FOR_VIEWERS = frozenset({"secrets"})
+_NOT_FOR_EDITORS = frozenset({"resourcequotas"})
+"""What bounds a namespace is no business of those who work in it, but to read."""
 _FOR_ADMINS = frozenset({GROUP, "authorization.k8s.io", "authentication.k8s.io"})
 """Groups that say who may do what: whoever may edit may not therefore hand that on."""
 
@@ -70,7 +72,8 @@ def _editing() -> Iterator[Object]:
     for kind in _contents():
         if kind.plural in _NOT_FOR_VIEWERS:
             yield _of_kind(kind, _READ)
-        yield _of_kind(kind, _WRITE)
+        if kind.plural not in _NOT_FOR_EDITORS:
+            yield _of_kind(kind, _WRITE)
     yield _rule(("impersonate",), ("",), ("serviceaccounts",))
 
 

@@ -132,6 +132,11 @@ def history(world: World) -> list[tuple[str, int]]:
     return sorted((one["metadata"]["name"], one["revision"]) for one in world.list("controllerrevisions"))
 
 
+def used(world: World) -> Any:
+    """What the quota says."""
+    return world.list("resourcequotas")[0]["status"].get("used")
+
+
 async def scenario(world: World, life: Life, lease_s: float = 15.0) -> list[Any]:
     """Two nodes with four cores each; a cluster is made, changed twice, deleted. Returns what was seen each time."""
     seen: list[Any] = []
@@ -147,10 +152,12 @@ async def scenario(world: World, life: Life, lease_s: float = 15.0) -> list[Any]
             node = SimNode(world, name, {"cpu": "4", "memory": "8Gi", "agents": "100"})
             await stack.enter_async_context(node)
         control = await stack.enter_async_context(Control(world, life, lease_s))
+        await world.create("resourcequotas", {"metadata": {"name": "bound"}, "spec": {"hard": {"cpu": "9"}}})
         manifest = cluster()
         manifest["spec"]["agents"] = templates(1)
         await world.create("agentclusters", manifest)
         await control.until(lambda: settled(world, 6), "six agents are ready")
+        await control.until(lambda: used(world) == {"cpu": "6"}, "the quota says so")
         seen.append(sorted(world.agents()))
         await world.change_spec("agentclusters", "support", agents=templates(2))
         await control.until(lambda: settled(world, 6), "the new templates are ready")
@@ -165,6 +172,7 @@ async def scenario(world: World, life: Life, lease_s: float = 15.0) -> list[Any]
         await world.delete("agentclusters", "support")
         gone = lambda: not world.list("agentclusters") and not history(world)  # noqa: E731
         await control.until(gone, "the cluster is gone")
+        await control.until(lambda: used(world) == {"cpu": "0"}, "nothing is used any more")
         seen.append((len(world.agents()), len(world.list("agentsets"))))
     return seen
 

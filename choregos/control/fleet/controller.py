@@ -16,6 +16,7 @@ from choregos.control.fleet.claims import Claims
 from choregos.control.fleet.clusters import ClusterReconciler
 from choregos.control.fleet.garbage import GarbageReconciler, garbage_key
 from choregos.control.fleet.namespaces import NamespaceReconciler
+from choregos.control.fleet.quotas import QuotaReconciler
 from choregos.control.fleet.roles import RoleReconciler
 from choregos.control.loop import Key, LoopSettings
 from choregos.control.objects import ACCOUNTS, CLUSTERS, NAMESPACES, SETS, FencedObjects
@@ -78,13 +79,16 @@ class FleetTerm(Term):
         self._accounts = self._controller(AccountReconciler(objects))
         self._role_keeper = RoleReconciler(objects)
         self._roles = self._controller(self._role_keeper)
+        self._quota_keeper = QuotaReconciler(objects)
+        self._quotas = self._controller(self._quota_keeper)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._owners.load()
         self._claims.load()
         stack.callback(self._resources.on_change(self._changed))
         of_agents = (self._clusters, self._abandoned)
-        for controller in (*of_agents, self._garbage, self._namespaces, self._accounts, self._roles):
+        of_namespaces = (self._garbage, self._namespaces, self._accounts, self._roles, self._quotas)
+        for controller in (*of_agents, *of_namespaces):
             await stack.enter_async_context(controller)
 
     def _changed(self, changes: Sequence[Change]) -> None:
@@ -108,10 +112,14 @@ class FleetTerm(Term):
                 self._accounts.wake(Key("", metadata["name"]))
             elif change.resource == ACCOUNTS:
                 self._accounts.wake(Key("", metadata["namespace"]))
-            for key in self._role_keeper.concerned(change):
-                self._roles.wake(key)
-            for key in self._garbage_of(change):
-                self._garbage.wake(key)
+            concerned = (
+                (self._roles, self._role_keeper.concerned(change)),
+                (self._quotas, self._quota_keeper.concerned(change)),
+                (self._garbage, self._garbage_of(change)),
+            )
+            for controller, keys in concerned:
+                for key in keys:
+                    controller.wake(key)
 
     def _garbage_of(self, change: Change) -> Iterator[Key]:
         if change.type is ChangeType.DELETED:

@@ -1,0 +1,70 @@
+"""Whether the quotas of a namespace let an object be stored. Pure: the API server obeys, and stores what they then say.
+
+Invariant: only what a write raises is compared with a limit, so whoever is over one may always go down, and change what
+has nothing to do with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.quantity import Milli, parse_all
+from choregos.resources.quotas.names import COUNTED, DECLARED
+from choregos.resources.quotas.usage import DECLARING, Objects, quota_status, shown, used, with_object
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """
+    Attributes:
+        quotas: those of which the write uses more, with the status they have once it is done. They are to be stored
+            with it, each as it was read, or two writes could both take what only one can have.
+        excesses: why it may not be done, in Kubernetes' words; empty if it may.
+    """
+
+    quotas: Sequence[Object]
+    excesses: Sequence[str]
+
+
+def bounds(quota: ReadOnlyObject, resource: str) -> bool:
+    """Whether it limits something that an object of this resource can use."""
+    return any(_uses(resource, name) for name in _limits(quota))
+
+
+def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, objects: Objects) -> Admission:
+    """What storing `obj`, new or changed, means to the quotas of its namespace.
+
+    Args:
+        objects: of the namespace, as they are before.
+    """
+    concerned = [quota for quota in quotas if bounds(quota, resource)]
+    names = {name for quota in concerned for name in _limits(quota)}
+    before, after = used(names, objects), used(names, with_object(objects, resource, obj))
+    rising = {name for name in names if after[name] > before[name]}
+    kept, excesses = [], []
+    for quota in concerned:
+        limits = parse_all(_limits(quota))
+        over = sorted(name for name in rising & limits.keys() if after[name] > limits[name])
+        if over:
+            asked = {name: after[name] - before[name] for name in over}
+            excesses.append(
+                f"exceeded quota: {quota['metadata']['name']}, requested: {_listed(over, asked)}, "
+                f"used: {_listed(over, before)}, limited: {_listed(over, limits)}"
+            )
+        elif rising & limits.keys():
+            kept.append({**quota, "status": quota_status(quota, after)})
+    return Admission(kept, excesses)
+
+
+def _limits(quota: ReadOnlyObject) -> Mapping[str, str]:
+    return quota["spec"].get("hard") or {}
+
+
+def _uses(resource: str, name: str) -> bool:
+    return resource in DECLARING if name in DECLARED else COUNTED.get(name) == resource
+
+
+def _listed(names: Iterable[str], amounts: Mapping[str, Milli]) -> str:
+    return ",".join(f"{name}={shown(name, amounts[name])}" for name in names)

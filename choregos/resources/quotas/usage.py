@@ -1,0 +1,131 @@
+"""What a namespace uses of what ResourceQuotas limit, computed from its objects. Pure.
+
+What is declared for agents counts, not what runs: replicas times needs of every template, from the moment they are
+stored. Agents that drain, or that a rolling update has for a while beside the old ones, do not. Invariant: nothing that
+controllers do to make the declared state true raises the use of what is declared. So a cluster counts for what it
+declares also where one of its sets was scaled to less, because deleting that set brings all of its agents back; where
+one was scaled to more, for that. What is being deleted declares nothing; its object counts until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from choregos.resources import meta
+from choregos.resources.expansion import Share, set_name, shares
+from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.kinds.agentcluster import AGENTCLUSTER
+from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.template import DEFAULT_CPU, DEFAULT_MEMORY
+from choregos.resources.quantity import VALUE_MAX, Milli, format_binary, format_decimal, parse
+from choregos.resources.quotas.names import AGENTS, COUNTED, CPU, DECLARED, GPU, MEMORY
+
+DECLARING = frozenset({AGENTCLUSTER.plural, AGENTSET.plural})
+"""Resources whose objects declare agents."""
+
+Objects = Callable[[str], Sequence[ReadOnlyObject]]
+"""The objects of a resource, named by its plural, in one namespace."""
+
+_ONE = 1000
+_DEFAULTS = {CPU: DEFAULT_CPU, MEMORY: DEFAULT_MEMORY, GPU: "0"}
+
+
+def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
+    """How much of each name is used, in thousandths.
+
+    Args:
+        names: those of `names.DECLARED` and `names.COUNTED`.
+    """
+    wanted = set(names)
+    amounts = declared(objects) if wanted & DECLARED.keys() else {}
+    return {
+        name: amounts[DECLARED[name]] if name in DECLARED else len(objects(COUNTED[name])) * _ONE for name in wanted
+    }
+
+
+def declared(objects: Objects) -> dict[str, Milli]:
+    """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths."""
+    total = dict.fromkeys((AGENTS, *_DEFAULTS), 0)
+    clusters = {each["metadata"]["uid"]: each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)}
+    scaled: dict[tuple[str, str], ReadOnlyObject] = {}
+    for agent_set in objects(AGENTSET.plural):
+        if meta.is_deleting(agent_set):
+            continue
+        controller = _controller(agent_set)
+        if controller not in clusters:
+            _add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"])
+        elif _declared_replicas(agent_set) != str(agent_set["spec"]["replicas"]):
+            scaled[controller, agent_set["metadata"]["name"]] = agent_set
+    for uid, cluster in clusters.items():
+        for share in shares(cluster["spec"]):
+            replicas = share.replicas
+            if scaled:  # rarely, and the name of a set takes time to make
+                replicas = max(replicas, _scaled_to(scaled, uid, cluster, share))
+            _add(total, share.entry, replicas)
+    return total
+
+
+def with_object(objects: Objects, resource: str, obj: ReadOnlyObject) -> Objects:
+    """What `objects` will be once `obj` is stored."""
+
+    def changed(wanted: str) -> Sequence[ReadOnlyObject]:
+        found = objects(wanted)
+        if wanted != resource:
+            return found
+        name = obj["metadata"]["name"]
+        return [*(each for each in found if each["metadata"]["name"] != name), obj]
+
+    return changed
+
+
+def declares_as(obj: ReadOnlyObject, previous: ReadOnlyObject) -> bool:
+    """Whether a cluster or set declares what it did before, as far as `declared` looks at it."""
+    return all(
+        obj["metadata"].get(part) == previous["metadata"].get(part)
+        for part in ("deletionTimestamp", "ownerReferences", "annotations")
+    ) and bool(obj["spec"] == previous["spec"])
+
+
+def quota_status(quota: ReadOnlyObject, amounts: Mapping[str, Milli]) -> Object:
+    """The status of a quota.
+
+    Args:
+        amounts: what is used of each of its names.
+    """
+    hard = quota["spec"].get("hard") or {}
+    return {"hard": dict(hard), "used": {name: shown(name, amounts[name]) for name in sorted(hard)}}
+
+
+def shown(name: str, amount: Milli) -> str:
+    """An amount of a name as a quantity: `5`, `500m`, `64Mi`; one that is too large for a quantity as the largest."""
+    amount = min(amount, VALUE_MAX * _ONE)
+    return format_binary(amount) if DECLARED.get(name) == MEMORY else format_decimal(amount)
+
+
+def _controller(agent_set: ReadOnlyObject) -> str:
+    """The uid of its controller, if it has one."""
+    references = agent_set["metadata"].get("ownerReferences") or ()
+    return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
+
+
+def _declared_replicas(agent_set: ReadOnlyObject) -> str:
+    """The count that its cluster last gave it, as text."""
+    return str((agent_set["metadata"].get("annotations") or {}).get(meta.DECLARED_REPLICAS_ANNOTATION, ""))
+
+
+def _scaled_to(
+    scaled: Mapping[tuple[str, str], ReadOnlyObject], uid: str, cluster: ReadOnlyObject, share: Share
+) -> int:
+    """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
+    agent_set = scaled.get((uid, set_name(cluster["metadata"]["name"], share.entry["name"], share.region)))
+    if agent_set is None or _declared_replicas(agent_set) != str(share.replicas):
+        return 0
+    return int(agent_set["spec"]["replicas"])
+
+
+def _add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) -> None:
+    resources = template.get("resources") or {}
+    total[AGENTS] += replicas * _ONE
+    for name, default in _DEFAULTS.items():
+        total[name] += replicas * parse(resources.get(name, default))
