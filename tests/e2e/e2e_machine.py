@@ -105,6 +105,18 @@ class UpProcess:
                 start_new_session=True,
             )
 
+    def beside(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Starts another command of choregos on the same data directory; it belongs to the machine."""
+        with (self.places / "beside.txt").open("ab") as said:
+            return subprocess.Popen(
+                [sys.executable, "-m", "choregos", *argv, "--data-dir", str(self.root)],
+                env={**self.environment, MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+
     def start(self) -> None:
         """Starts it and returns when it says that it is up."""
         self.launch()
