@@ -136,8 +136,9 @@ class Fairness:
             request.seated.set_result(None)
 
     def _forget(self, name: str, flow: _Flow) -> None:
-        if not flow.taken and not flow.line:
-            self._flows.pop(name, None)
+        # Of two that give up together the second may come when the name is another's flow already.
+        if not flow.taken and not flow.line and self._flows.get(name) is flow:
+            del self._flows[name]
 
 
 def _refused(why: str) -> Refusal:

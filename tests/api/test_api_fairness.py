@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from choregos.api.fairness import Fairness, FairnessLimits, flow_of
@@ -139,11 +139,12 @@ async def test_who_waits_too_long_is_refused() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=5)  # two of a flow give up together, and the second took another's place in line along
+@example(seed=186)
 def test_seats_are_never_lost_nor_given_twice(seed: int) -> None:
     async def scenario() -> None:
         random = Random(seed)
-        server = Server(seats=5, waiting=20, wait_s=60)
-        widths: dict[asyncio.Future[None], int] = {}
+        server = Server(seats=5, waiting=20, wait_s=2)  # somebody who is forgotten is told that the server was busy
         tasks: list[asyncio.Future[None]] = []
         for _ in range(200):
             match random.randrange(4):
@@ -158,8 +159,9 @@ def test_seats_are_never_lost_nor_given_twice(seed: int) -> None:
             assert server.fairness._free >= 0
         while server.at_work:
             await server.finish(5)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert not widths
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        refused = [str(result) for result in results if isinstance(result, Refusal)]
+        assert not [why for why in refused if "busy" in why]
         assert server.fairness._free == 5
         assert not server.fairness._flows
 
