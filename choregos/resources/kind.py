@@ -28,6 +28,20 @@ def value_at(obj: Any, path: str) -> Any:
     return obj
 
 
+def equal(left: Any, right: Any) -> bool:
+    """Whether two decoded values are the same as JSON: in Python 1 is True as well, in JSON it is not."""
+    return bool(left == right) and _equally_typed(left, right)
+
+
+def _equally_typed(left: Any, right: Any) -> bool:
+    """Of values that Python finds equal."""
+    if isinstance(left, Mapping):
+        return all(_equally_typed(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple):
+        return all(map(_equally_typed, left, right))
+    return isinstance(left, bool) is isinstance(right, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One printer column of `kubectl get`.

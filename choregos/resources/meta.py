@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choregos.foundation.timestamp import rfc3339
-from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.kind import Object, ReadOnlyObject, equal
 
 GROUP = "choregos.dev"
 API_VERSION = f"{GROUP}/v1"
@@ -114,7 +114,7 @@ def changed(previous: ReadOnlyObject, obj: ReadOnlyObject) -> Object:
     """
     before = previous["metadata"]
     kept = {key: before[key] for key in _SERVER_OWNED if key in before}
-    if _desired(previous) != _desired(obj):
+    if not equal(_desired(previous), _desired(obj)):
         kept["generation"] = before.get("generation", 0) + 1
     return {**obj, "metadata": {**obj["metadata"], **kept}}
 

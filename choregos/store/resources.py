@@ -11,21 +11,20 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound
 from choregos.foundation.tasks import Tasks
+from choregos.resources.kind import Object, equal
 from choregos.store.port import Fence, Record, RecordLog, Write
 from choregos.store.read_model import ReadModel
 from choregos.store.watch import ChangeRing, ChangeType, Watch, rewound
 from choregos.wire import subjects
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 Named = tuple[str, Object]
 """(resource, object)."""
@@ -215,7 +214,7 @@ class ResourceStore(ReadModel[Change]):
             Deposed, Temporary: as `create`.
         """
         current = await self._expect(resource, obj)
-        if obj == current:
+        if equal(obj, current):
             return current
         return await self._write(resource, obj, self._replacement(resource, obj), also, fence)
 

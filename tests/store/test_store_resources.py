@@ -93,6 +93,13 @@ async def test_an_update_that_changes_nothing_is_not_stored(store: ResourceStore
     assert store.revision == int(first["metadata"]["resourceVersion"])
 
 
+async def test_a_number_made_a_truth_is_a_change(store: ResourceStore) -> None:
+    created = await store.create(KIND, thing("one", arguments={"times": 1}))
+    updated = await store.update(KIND, {**created, "spec": {"arguments": {"times": True}}})
+    assert updated["metadata"]["resourceVersion"] != created["metadata"]["resourceVersion"]
+    assert store.get(KIND, "default", "one")["spec"]["arguments"]["times"] is True
+
+
 async def test_a_deleted_object_is_not_brought_back_by_an_update(store: ResourceStore) -> None:
     first = await store.create(KIND, thing("one"))
     last = await store.delete(KIND, first)

@@ -13,7 +13,7 @@ from typing import Any
 from choregos.api.apply.fieldset import EMPTY, SELF, FieldSet, is_member
 from choregos.api.apply.typed import element_step, parts
 from choregos.foundation.errors import FieldError
-from choregos.resources.kind import Object
+from choregos.resources.kind import Object, equal
 from choregos.resources.schema import ANY, Node
 from choregos.resources.validation import dotted
 
@@ -46,7 +46,7 @@ def added(node: Node, old: Any, new: Any, *, changed: bool) -> FieldSet:
             result[step] = {SELF: EMPTY, **below} if below else EMPTY
             continue
         was = before[step][1]
-        if was != part:
+        if not equal(was, part):
             below = added(inner, was, part, changed=changed)
             whole = changed and None in (parts(inner, was), parts(inner, part))
             if below or whole:
@@ -56,7 +56,7 @@ def added(node: Node, old: Any, new: Any, *, changed: bool) -> FieldSet:
 
 def merged(node: Node, live: Any, config: Any) -> Any:
     """`live` with everything in it that `config` names."""
-    if live == config:
+    if equal(live, config):
         return live
     mine, theirs = parts(node, live), parts(node, config)
     if mine is None or theirs is None:

@@ -9,6 +9,7 @@ import copy
 from typing import Any
 
 from choregos.api.rules.status import Refusal, bad_request
+from choregos.resources.kind import equal
 
 OPERATIONS_MAX = 10_000
 """Most operations in one JSON Patch: Kubernetes' own limit."""
@@ -77,22 +78,11 @@ def _apply(document: Any, operation: dict[str, Any], number: int) -> Any:
             value = copy.deepcopy(_read(document, _pointer(operation, "from"), number))
             return _add(document, path, value, number)
         case "test":
-            if not _equal(_read(document, path, number), _value(operation, number)):
+            if not equal(_read(document, path, number), _value(operation, number)):
                 raise _unfit(number, f"testing path {operation['path']} failed")
             return document
         case other:
             raise bad_request(f"operation {number} of the JSON patch has the unknown op {other!r}")
-
-
-def _equal(left: Any, right: Any) -> bool:
-    # In Python True == 1; in JSON they differ.
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_equal, left, right))
-    return bool(left == right)
 
 
 def _value(operation: dict[str, Any], number: int) -> Any:
