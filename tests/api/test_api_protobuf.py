@@ -201,3 +201,17 @@ async def test_a_typed_creation_is_answered_in_json(client: Any) -> None:
     path = "/api/v1/namespaces/default/configmaps/settings"
     assert (await client.delete(path, options, content=PROTOBUF)).code == 409
     assert (await client.delete(path, body("v1", "DeleteOptions"), content=PROTOBUF)).code == 200
+
+
+def test_a_quota_with_all_that_is_refused_of_it() -> None:
+    hard = message((1, "pods"), (2, message((1, "3"))))
+    scope = message((1, "PriorityClass"), (2, "In"), (3, "high"))
+    spec = message((1, hard), (2, "BestEffort"), (3, message((1, scope))))
+    decoded = protobuf.decode(body("v1", "ResourceQuota", (1, message((1, "q"))), (2, spec)))
+    assert decoded["spec"] == {
+        "hard": {"pods": "3"},
+        "scopes": ["BestEffort"],
+        "scopeSelector": {
+            "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}],
+        },
+    }

@@ -251,6 +251,13 @@ def test_a_write_is_admitted_exactly_if_what_it_raises_fits(
         assert verdict.quotas == []
 
 
+def test_a_name_that_another_version_knew_harms_nothing() -> None:
+    old = quota(agents="3")
+    old["spec"]["hard"]["count/wheels.example.org"] = "1"
+    (kept,) = admission([old], "agentsets", agent_set("work", 2), holding()).quotas
+    assert kept["status"] == {"hard": {"agents": "3"}, "used": {"agents": "2"}}
+
+
 def test_a_quota_bounds_the_resources_that_it_names() -> None:
     assert bounds(quota(pods="1"), "agentclusters")
     assert bounds(quota(gpu="1"), "agentsets")

@@ -286,6 +286,7 @@ _REFERENCE: Table = {
 }
 _EXPRESSION: Table = {1: _string("key"), 2: _string("operator"), 3: _strings("values")}
 _SELECTOR: Table = {1: _texts("matchLabels"), 2: _parts("matchExpressions", _EXPRESSION)}
+_SCOPE: Table = {1: _string("scopeName"), 2: _string("operator"), 3: _strings("values")}
 _POLICY_RULE: Table = {
     1: _strings("verbs"),
     2: _strings("apiGroups"),
@@ -383,6 +384,7 @@ KINDS: Mapping[str, Table] = {
             {
                 1: Field("hard", {1: _string("text")}, lambda found: found.get("text", ""), keyed=True),
                 2: _strings("scopes"),
+                3: _part("scopeSelector", {1: _parts("matchExpressions", _SCOPE)}, optional=True),
             },
         ),
     },

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from choregos.control.loop import DONE, Key, Result
 from choregos.control.objects import QUOTAS, FencedObjects
 from choregos.resources.quotas.admission import bounds
-from choregos.resources.quotas.usage import DECLARING, declares_as, quota_status, used
+from choregos.resources.quotas.usage import DECLARING, declares_as, limits, quota_status, used
 from choregos.store.resources import Change
 from choregos.store.watch import ChangeType
 
@@ -44,8 +44,7 @@ class QuotaReconciler:
     async def reconcile(self, key: Key) -> Result:
         quota = self._objects.find(QUOTAS, key.namespace, key.name)
         if quota is not None:
-            names = quota["spec"].get("hard") or {}
-            amounts = used(names, lambda resource: self._objects.list(resource, key.namespace))
+            amounts = used(limits(quota), lambda resource: self._objects.list(resource, key.namespace))
             await self._objects.write_status(QUOTAS, quota, quota_status(quota, amounts))
         return DONE
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.quantity import Milli, parse_all
 from choregos.resources.quotas.names import COUNTED, DECLARED
-from choregos.resources.quotas.usage import DECLARING, Objects, quota_status, shown, used, with_object
+from choregos.resources.quotas.usage import DECLARING, Objects, limits, quota_status, shown, used, with_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Admission:
 
 def bounds(quota: ReadOnlyObject, resource: str) -> bool:
     """Whether it limits something that an object of this resource can use."""
-    return any(_uses(resource, name) for name in _limits(quota))
+    return any(_uses(resource, name) for name in limits(quota))
 
 
 def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, objects: Objects) -> Admission:
@@ -40,26 +40,22 @@ def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, obje
         objects: of the namespace, as they are before.
     """
     concerned = [quota for quota in quotas if bounds(quota, resource)]
-    names = {name for quota in concerned for name in _limits(quota)}
+    names = {name for quota in concerned for name in limits(quota)}
     before, after = used(names, objects), used(names, with_object(objects, resource, obj))
     rising = {name for name in names if after[name] > before[name]}
     kept, excesses = [], []
     for quota in concerned:
-        limits = parse_all(_limits(quota))
-        over = sorted(name for name in rising & limits.keys() if after[name] > limits[name])
+        most = parse_all(limits(quota))
+        over = sorted(name for name in rising & most.keys() if after[name] > most[name])
         if over:
             asked = {name: after[name] - before[name] for name in over}
             excesses.append(
                 f"exceeded quota: {quota['metadata']['name']}, requested: {_listed(over, asked)}, "
-                f"used: {_listed(over, before)}, limited: {_listed(over, limits)}"
+                f"used: {_listed(over, before)}, limited: {_listed(over, most)}"
             )
-        elif rising & limits.keys():
+        elif rising & most.keys():
             kept.append({**quota, "status": quota_status(quota, after)})
     return Admission(kept, excesses)
-
-
-def _limits(quota: ReadOnlyObject) -> Mapping[str, str]:
-    return quota["spec"].get("hard") or {}
 
 
 def _uses(resource: str, name: str) -> bool:

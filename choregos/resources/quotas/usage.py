@@ -31,6 +31,12 @@ _ONE = 1000
 _DEFAULTS = {CPU: DEFAULT_CPU, MEMORY: DEFAULT_MEMORY, GPU: "0"}
 
 
+def limits(quota: ReadOnlyObject) -> dict[str, str]:
+    """What a quota limits, name by name; without names that another version knew."""
+    hard: Mapping[str, str] = quota["spec"].get("hard") or {}
+    return {name: amount for name, amount in hard.items() if name in DECLARED or name in COUNTED}
+
+
 def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
     """How much of each name is used, in thousandths.
 
@@ -93,8 +99,8 @@ def quota_status(quota: ReadOnlyObject, amounts: Mapping[str, Milli]) -> Object:
     Args:
         amounts: what is used of each of its names.
     """
-    hard = quota["spec"].get("hard") or {}
-    return {"hard": dict(hard), "used": {name: shown(name, amounts[name]) for name in sorted(hard)}}
+    hard = limits(quota)
+    return {"hard": hard, "used": {name: shown(name, amounts[name]) for name in sorted(hard)}}
 
 
 def shown(name: str, amount: Milli) -> str:
