@@ -20,6 +20,18 @@ from choregos.api.rules.status import Refusal
 T = TypeVar("T")
 
 
+class Alarm:
+    """Wakes somebody once; see `OpenStreams.alarm`."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self.rung = False
+
+    def ring(self) -> None:
+        self.rung = True
+        self._wake()
+
+
 class OpenStreams:
     """All open streams of one server, and all waits of theirs.
 
@@ -31,6 +43,7 @@ class OpenStreams:
         self._flow_max = flow_max
         self._flows: Counter[str] = Counter()
         self._waits: set[asyncio.Timeout] = set()
+        self._alarms: set[Alarm] = set()
         self.closing = False
 
     def answer(self, flow: str, content: AsyncIterator[bytes], media_type: str) -> Response:
@@ -66,22 +79,39 @@ class OpenStreams:
         if not self._flows[flow]:
             del self._flows[flow]
 
-    async def wait(self, event: Awaitable[T], timeout_s: float | None) -> T:
+    async def wait(self, event: Awaitable[T]) -> T:
         """The result of `event`.
 
         Raises:
-            TimeoutError: there was none within `timeout_s` seconds, or the server is `closing`.
+            TimeoutError: the server is `closing`.
         """
-        async with asyncio.timeout(0 if self.closing else timeout_s) as scope:
+        async with asyncio.timeout(0 if self.closing else None) as scope:
             self._waits.add(scope)
             try:
                 return await event
             finally:
                 self._waits.discard(scope)
 
+    @contextmanager
+    def alarm(self, wake: Callable[[], None], after_s: float) -> Iterator[Alarm]:
+        """Calls `wake` after so many seconds, or when the server is `closing`, unless the context was left before.
+
+        For who waits many times until then: it costs nothing per wait.
+        """
+        alarm = Alarm(wake)
+        self._alarms.add(alarm)
+        timer = asyncio.get_running_loop().call_later(0 if self.closing else after_s, alarm.ring)
+        try:
+            yield alarm
+        finally:
+            timer.cancel()
+            self._alarms.discard(alarm)
+
     def close(self) -> None:
         """Ends every wait, now and in future."""
         self.closing = True
+        for alarm in self._alarms:
+            alarm.ring()
         now = asyncio.get_running_loop().time()
         for scope in self._waits:
             scope.reschedule(now)

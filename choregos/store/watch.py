@@ -125,10 +125,11 @@ class ChangeRing(Generic[C]):
 
 
 READ_LIMIT = 500
+"""Changes that one watcher takes at a time, before others have a turn."""
 
 
 class Watch(Generic[C]):
-    """An async iterator over the changes that `wanted` accepts, from one revision on; end it with `aclose`.
+    """The changes that `wanted` accepts, from one revision on, taken by `ready`; end it with `aclose`.
 
     Args:
         since: deliver changes after this revision; it must not be ahead of the model.
@@ -142,8 +143,7 @@ class Watch(Generic[C]):
         self._current = current
         self._wanted = wanted
         self._position = ring.position_after(since)
-        self._waiting: deque[C] = deque()
-        self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
         self._closed = False
         self._revision = since
         ring.add(self)
@@ -151,41 +151,37 @@ class Watch(Generic[C]):
     @property
     def revision(self) -> int:
         """Everything wanted up to here has been handed out: what a bookmark may say."""
-        if not self._waiting and self._position == self._ring.end:
+        if self._position == self._ring.end:
             self._revision = max(self._revision, self._current())
         return self._revision
 
     def wake(self) -> None:
-        self._changed.set()
+        """Ends a wait, whether there is something new or not."""
+        self._woken.set()
 
-    def __aiter__(self) -> Self:
-        return self
+    async def ready(self) -> Sequence[C]:
+        """Waits for changes, or to be woken, and takes what is there; perhaps nothing, and nothing once it is closed.
 
-    async def __anext__(self) -> C:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            self._changed.clear()
-            self._fetch()
-            if not self._waiting:
-                await self._changed.wait()
-        change = self._waiting.popleft()
-        # Changes of one batch may share a revision, so it is complete only before the next greater one.
-        self._revision = max(self._revision, change.revision - 1)
-        return change
-
-    def _fetch(self) -> None:
-        while not self._waiting and self._position < self._ring.end:
-            changes = self._ring.read(self._position, READ_LIMIT)
-            self._position += len(changes)
-            self._waiting.extend(change for change in changes if self._wanted(change))
+        Raises:
+            Expired: it was too slow, or what it watches was read anew.
+        """
+        self._woken.clear()
+        if self._position == self._ring.end and not self._closed:
+            await self._woken.wait()
+        if self._closed:
+            return ()
+        changes = self._ring.read(self._position, READ_LIMIT)
+        self._position += len(changes)
+        if changes:
+            # Changes of one batch may share a revision, so it is complete only before the next greater one.
+            self._revision = max(self._revision, changes[-1].revision - 1)
+        return [change for change in changes if self._wanted(change)]
 
     async def aclose(self) -> None:
-        """Ends the iteration, also one that is waiting."""
+        """Also ends a wait that is under way."""
         self._closed = True
-        self._waiting.clear()
         self._ring.remove(self)
-        self._changed.set()
+        self._woken.set()
 
     async def __aenter__(self) -> Self:
         return self

@@ -254,7 +254,7 @@ async def test_changes_are_watched_and_heard(directory: Directory, writer: Insta
     await directory.wait_for(writer.revision)
     assert heard == ["ADDED", "ADDED", "MODIFIED", "DELETED"]
     async with directory.watch("ns", since=since) as watch, asyncio.timeout(5):
-        changes = [await anext(watch) for _ in range(3)]
+        changes = await watch.ready()
     assert [change.type for change in changes] == [ChangeType.ADDED, ChangeType.MODIFIED, ChangeType.DELETED]
     assert changes[1].previous is changes[0].instance
     assert changes[2].instance.ready

@@ -186,12 +186,12 @@ async def test_a_replaced_log_leaves_no_ghosts(clock: SimClock) -> None:
         }
         assert directory.revision == 7
         with pytest.raises(Expired):
-            await anext(watch)
+            await watch.ready()
         with pytest.raises(Expired):
             directory.watch(since=6)
         later = directory.watch(since=7)
         log.put(Batch((record("a.local.ns.more", agent("u4"), 8),), True, 8))
-        assert (await anext(later)).instance.name == "more"
+        assert [change.instance.name for change in await later.ready()] == ["more"]
 
 
 async def test_watches_of_objects_end_when_the_log_was_replaced(clock: SimClock) -> None:
@@ -204,7 +204,7 @@ async def test_watches_of_objects_end_when_the_log_was_replaced(clock: SimClock)
         items = store.list("things").items
         assert [(item["metadata"]["name"], item["metadata"]["resourceVersion"]) for item in items] == [("x", "2")]
         with pytest.raises(Expired):
-            await anext(watch)
+            await watch.ready()
         with pytest.raises(Expired):
             store.watch("things", since=1)
 

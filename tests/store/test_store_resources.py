@@ -144,12 +144,11 @@ async def test_a_new_store_loads_what_is_there(store: ResourceStore, log: Memory
 
 
 async def watched(store: ResourceStore, count: int, **options: Any) -> list[tuple[str, str]]:
-    watch = store.watch(KIND, **options)
-    async with watch, asyncio.timeout(5):
-        return [
-            (change.type.value, change.object["metadata"]["name"])
-            for change in [await anext(watch) for _ in range(count)]
-        ]
+    changes: list[Change] = []
+    async with store.watch(KIND, **options) as watch, asyncio.timeout(5):
+        while len(changes) < count:
+            changes += await watch.ready()
+    return [(change.type.value, change.object["metadata"]["name"]) for change in changes]
 
 
 async def test_every_moment_that_the_history_reaches_can_be_listed(
@@ -189,9 +188,9 @@ async def test_a_watch_resumes_after_a_revision(store: ResourceStore) -> None:
 
 async def test_a_watch_waits_and_its_revision_moves_on(store: ResourceStore) -> None:
     async with store.watch(KIND) as watch:
-        waiting = asyncio.ensure_future(anext(watch))
+        waiting = asyncio.ensure_future(watch.ready())
         created = await store.create(KIND, thing("one"))
-        change: Change = await waiting
+        (change,) = await waiting
         assert (change.type, change.object, change.previous) == (ChangeType.ADDED, created, None)
         await store.create("agentnodes", thing("node", ""))
         assert watch.revision == store.revision
@@ -199,12 +198,23 @@ async def test_a_watch_waits_and_its_revision_moves_on(store: ResourceStore) -> 
         assert watch.revision < store.revision
 
 
+async def test_a_watch_that_is_woken_hands_out_nothing(store: ResourceStore) -> None:
+    async with store.watch(KIND) as watch:
+        waiting = asyncio.ensure_future(watch.ready())
+        await asyncio.sleep(0)
+        watch.wake()
+        assert not await waiting
+        await store.create(KIND, thing("one"))
+        assert len(await watch.ready()) == 1
+
+
 async def test_closing_a_watch_ends_the_one_who_waits(store: ResourceStore) -> None:
     watch = store.watch(KIND)
-    waiting = asyncio.ensure_future(anext(watch, None))
+    waiting = asyncio.ensure_future(watch.ready())
     await asyncio.sleep(0)
     await watch.aclose()
-    assert await waiting is None
+    assert not await waiting
+    assert not await watch.ready()
 
 
 async def test_a_revision_before_the_start_has_expired(store: ResourceStore, log: MemoryLog, clock: SimClock) -> None:
@@ -225,7 +235,7 @@ async def test_a_watcher_that_is_too_slow_expires_and_holds_nobody_up(
     for number in range(11):
         await store.create(KIND, thing(f"n{number:02}"))
     with pytest.raises(Expired):
-        await anext(slow)
+        await slow.ready()
     assert await watched(store, 10, since=1) == [("ADDED", f"n{number:02}") for number in range(1, 11)]
 
 
@@ -260,7 +270,7 @@ async def test_events_disappear_with_their_time(log: MemoryLog, clock: SimClock)
         await events.create("events", thing("new"))
         watch = events.watch("events")
         await clock.advance(700)
-        change = await anext(watch)
+        (change,) = await watch.ready()
         assert (change.type, change.object["metadata"]["name"]) == (ChangeType.DELETED, "old")
         assert [item["metadata"]["name"] for item in events.list("events").items] == ["new"]
         assert await log.subjects() == {"oe.events.default.new"}
@@ -291,6 +301,6 @@ async def test_what_vanished_unannounced_is_found_by_the_hourly_repair(
     await store.create(KIND, thing("real"))
     watch = store.watch(KIND)
     await clock.advance(3601)
-    change = await anext(watch)
+    (change,) = await watch.ready()
     assert (change.type, change.object["metadata"]["name"]) == (ChangeType.DELETED, "ghost")
     assert [item["metadata"]["name"] for item in store.list(KIND).items] == ["real"]

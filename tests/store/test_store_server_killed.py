@@ -161,4 +161,4 @@ async def test_a_store_goes_on_after_the_server_came_back(own_nats_server: NatsS
                 break
             except Temporary:
                 await asyncio.sleep(0.02)
-        assert [(await anext(watch)).object["metadata"]["name"] for _ in range(2)] == ["before", "after"]
+        assert [change.object["metadata"]["name"] for change in await watch.ready()] == ["before", "after"]

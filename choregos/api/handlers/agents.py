@@ -135,7 +135,7 @@ async def _text(
                 text = _format(line, options.timestamps)[:left]
                 left = None if left is None else left - len(text)
                 yield text
-            line = await call.streams.wait(anext(lines), None)
+            line = await call.streams.wait(anext(lines))
             if line is None and not _is_there(call, instance):
                 return
     except (StopAsyncIteration, TimeoutError):

@@ -7,8 +7,7 @@ its connection, and ends at once when the server stops.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -24,7 +23,7 @@ from choregos.foundation.errors import Expired
 from choregos.store.watch import Watch
 
 CHUNK_BYTES = 64 * 1024
-"""Lines are sent together up to this size while more are ready."""
+"""Lines that are ready are sent together up to this size."""
 
 INITIAL_CHUNK_ITEMS = 500
 
@@ -81,31 +80,29 @@ class _Lines:
         ends_at = now + min(self._options.timeout_s or limits.watch_s_max, limits.watch_s_max)
         bookmark_at = now + limits.bookmark_s
         while now < ends_at and not streams.closing:
-            try:
-                change = await streams.wait(anext(changes), max(0.0, min(ends_at, bookmark_at) - now))
-                chunk = await self._ready(changes, change)
-            except TimeoutError:
-                chunk = b""
-            if chunk:
-                yield chunk
-            now = clock.monotonic()
+            due_at = min(ends_at, bookmark_at)
+            with streams.alarm(changes.wake, due_at - now) as alarm:
+                while not alarm.rung and now < due_at:
+                    for chunk in self._chunks(await changes.ready()):
+                        yield chunk
+                    now = clock.monotonic()
             # By the clock, not in silence: beside constant changes of what it does not select, a watch that got none
             # would have to list again each time it reconnects.
-            if now >= min(ends_at, bookmark_at) and not streams.closing:
+            if now >= due_at and not streams.closing:
                 bookmark_at = now + limits.bookmark_s
                 if self._options.bookmarks:
                     yield _line(self._view.bookmark(changes.revision))
 
-    async def _ready(self, changes: Watch[Any], change: Any) -> bytes:
-        """The lines of `change` and of those after it that can be had without waiting."""
-        lines = bytearray(self._line_of(change))
-        try:
-            async with asyncio.timeout(0):
-                while len(lines) < CHUNK_BYTES:
-                    lines += self._line_of(await anext(changes))
-        except TimeoutError:
-            pass
-        return bytes(lines)
+    def _chunks(self, changes: Sequence[Any]) -> Iterator[bytes]:
+        """The lines of these changes, together as far as they fit."""
+        chunk = b""
+        for change in changes:
+            chunk += self._line_of(change)
+            if len(chunk) >= CHUNK_BYTES:
+                yield chunk
+                chunk = b""
+        if chunk:
+            yield chunk
 
     def _line_of(self, change: Any) -> bytes:
         source = self._call.reading()

@@ -95,7 +95,7 @@ async def _first(call: ApiRequest, *tasks: asyncio.Task[Any]) -> None:
     """Returns when one of the tasks has ended, or this server does."""
     waiting: Awaitable[Any] = asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     with contextlib.suppress(TimeoutError):
-        await call.streams.wait(waiting, None)
+        await call.streams.wait(waiting)
 
 
 async def _feed(client: _Client, running: RunningCommand) -> None:

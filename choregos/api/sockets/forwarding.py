@@ -84,7 +84,7 @@ async def _forward(call: ApiRequest, socket: WebSocket, instance: Instance, port
         inputs = tasks.start(_feed(socket, connections), "input of ports")
         outputs = tasks.start(_show_all(socket, connections), "output of ports")
         with contextlib.suppress(TimeoutError):  # this server ends
-            await call.streams.wait(asyncio.wait((inputs, outputs), return_when=asyncio.FIRST_COMPLETED), None)
+            await call.streams.wait(asyncio.wait((inputs, outputs), return_when=asyncio.FIRST_COMPLETED))
         if outputs.done():
             outputs.result()
         return not inputs.done()
