@@ -185,6 +185,7 @@ async def serve(app: ApiServer, settings: ServeSettings) -> AsyncIterator[Servin
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nobody stands between: whoever sent them could name any address as his own
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=SHUTDOWN_S,

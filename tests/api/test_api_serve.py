@@ -87,6 +87,14 @@ async def test_who_shows_neither_certificate_nor_token_is_told_nothing(serving: 
         assert b" 401 " in answer.splitlines()[0], path
 
 
+async def test_the_record_names_the_address_of_the_connection_and_none_that_is_claimed(
+    world: Any, serving: Serving, authority: Authority
+) -> None:
+    head = f"GET {NODES} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\n\r\n".encode()
+    assert b" 403 " in await exchange(serving, context_of(authority, "eve"), head)
+    assert world.context.audit.events[-1]["sourceIPs"] == ["127.0.0.1"]
+
+
 async def test_the_handshake_refuses_certificates_of_others(
     serving: Serving, authority: Authority, tmp_path: Path
 ) -> None:
