@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from e2e_machine import UpProcess
+from e2e_machine import MakeUp, UpProcess
 
 from choregos.client import Client
 
@@ -28,9 +28,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpProcess]:
 async def client(machine: UpProcess) -> AsyncIterator[Client]:
     async with machine.client() as client:
         yield client
-
-
-MakeUp = Callable[..., UpProcess]
 
 
 @pytest.fixture

@@ -213,6 +213,10 @@ class UpProcess:
         return {"name": name, "replicas": replicas, "runtime": runtime, "settings": settings, **fields}
 
 
+MakeUp = Callable[..., UpProcess]
+"""The fixture `make_up`."""
+
+
 def cluster(name: str, *templates: Object, namespace: str = "default") -> Object:
     return {
         "apiVersion": "choregos.dev/v1",

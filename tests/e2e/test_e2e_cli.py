@@ -8,8 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import MakeUp
-from e2e_machine import BIN, PATIENCE_S, UpProcess, as_yaml, cluster, wait_for
+from e2e_machine import BIN, PATIENCE_S, MakeUp, UpProcess, as_yaml, cluster, wait_for
 
 pytestmark = pytest.mark.real
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeUp
 from e2e_fleet import Fleet, hosts, until_event
-from e2e_machine import as_yaml, cluster, until
+from e2e_machine import MakeUp, as_yaml, cluster, until
 
 from choregos.assembly.machine.disk import FREE_BYTES_MIN
 

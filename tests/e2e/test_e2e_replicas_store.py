@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeUp
-from e2e_machine import UpProcess, until, wait_for
+from e2e_machine import MakeUp, UpProcess, until, wait_for
 from e2e_replicas import AWAY, Servers, name, servers_of
 from e2e_watchers import RawWatch
 

@@ -9,9 +9,8 @@ import signal
 
 import psutil
 import pytest
-from conftest import MakeUp
 from e2e_fleet import Fleet
-from e2e_machine import CAPACITY, UpProcess, until
+from e2e_machine import CAPACITY, MakeUp, UpProcess, until
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import MakeUp
 from e2e_fleet import Fleet, hosts
-from e2e_machine import UpProcess, applied, cluster, wait_for
+from e2e_machine import MakeUp, UpProcess, applied, cluster, wait_for
 
 pytestmark = pytest.mark.real
 
