@@ -80,7 +80,7 @@ async def measure_requests(
 ) -> None:
     found: Found = defaultdict(Figures)
     async with AsyncExitStack() as stack:
-        loads = {server.name: await _load(stack, server, objects, max(sizes.clients)) for server in servers}
+        loads = {server.name: await _load(stack, server, objects) for server in servers}
         for _, clients in itertools.product(range(sizes.rounds), sizes.clients):
             for work, server in itertools.product((*STORED, *AGENT_READS), servers):
                 if (work[0] is AGENTS and server is not servers[0]) or (work[1] == "list all" and clients > 1):
@@ -101,15 +101,15 @@ async def measure_requests(
     ]
 
 
-async def _load(stack: AsyncExitStack, server: Server, objects: int, clients: int) -> list[Subject]:
-    """Processes that hold so many connections together."""
+async def _load(stack: AsyncExitStack, server: Server, objects: int) -> list[Subject]:
+    """The clients' processes."""
     return [
         await stack.enter_async_context(
             Subject(
                 sys.executable,
                 "benchmarks.subjects.api_clients",
                 *(server.url, str(server.authority), str(server.identity)),
-                *(str(-(-clients // PROCESSES)), str(objects), f"made-{n}"),
+                *(str(objects), f"made-{n}"),
             )
         )
         for n in range(PROCESSES)

@@ -54,19 +54,20 @@ async def _measure(server: Server, sizes: WatchSizes) -> list[Row]:
     place = (server.url, str(server.authority), str(server.identity), CONFIGMAPS.path)
     rows: list[Row] = []
     async with AsyncExitStack() as stack:
-        writers = [await stack.enter_async_context(open_connection(server.url, tls)) for _ in range(sizes.writers)]
         processes = [
             await stack.enter_async_context(Subject(sys.executable, "benchmarks.subjects.api_watchers", *place))
             for _ in range(PROCESSES)
         ]
         before = server.api_bytes
         for watchers in sizes.watchers:
-            listing = json.loads(await writers[0].send("GET", f"{CONFIGMAPS.path}?limit=1"))
-            revision = listing["metadata"]["resourceVersion"]
-            await _ask(processes, watchers=watchers // PROCESSES, revision=revision)
-            each_kb = (server.api_bytes - before) / 1000 / watchers
-            took_us, lasted_s, _ = await _paced(writers[0], processes, sizes)
-            _, _, most_per_s = await _burst(writers, processes, sizes)
+            async with AsyncExitStack() as writing:
+                writers = [
+                    await writing.enter_async_context(open_connection(server.url, tls)) for _ in range(sizes.writers)
+                ]
+                await _open(processes, writers[0], watchers)
+                each_kb = (server.api_bytes - before) / 1000 / watchers
+                took_us, lasted_s, _ = await _paced(writers[0], processes, sizes)
+                _, _, most_per_s = await _burst(writers, processes, sizes)
             missing = watchers * sizes.writes - len(took_us)
             rows.append(
                 (
@@ -80,6 +81,12 @@ async def _measure(server: Server, sizes: WatchSizes) -> list[Row]:
                 )
             )
     return rows
+
+
+async def _open(processes: Sequence[Subject], client: HttpConnection, watchers: int) -> None:
+    """Has so many watchers in all, from now on."""
+    listing = json.loads(await client.send("GET", f"{CONFIGMAPS.path}?limit=1"))
+    await _ask(processes, watchers=watchers // PROCESSES, revision=listing["metadata"]["resourceVersion"])
 
 
 Delays = tuple[list[float], float, float]

@@ -1,6 +1,7 @@
 """A process of clients of an API server: each with a connection of its own that it keeps, one request at a time.
 
-Arguments: URL, CA file, certificate and key as one file, connections, objects stored, prefix for names.
+Connections are made anew for each measurement, before it begins: a server may close those that were idle meanwhile.
+Arguments: URL, CA file, certificate and key as one file, objects stored, prefix for names.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from benchmarks.lines import Answer, serve_lines
 from benchmarks.timing import sequential_us
 
 
-async def _measure(command: Any, clients: list[HttpConnection], ground: Ground) -> Answer:
+async def _measure(command: Any, clients: Sequence[HttpConnection], ground: Ground) -> Answer:
     """Attributes of the answer: each request's time, when the whole began and ended, and what it cost this process."""
     make, kind, each = OPERATIONS[command["operation"]], KINDS[command["kind"]], command["each"]
     used, began = time.process_time(), time.monotonic()
@@ -36,16 +38,16 @@ async def _measure(command: Any, clients: list[HttpConnection], ground: Ground) 
 
 
 async def main() -> None:
-    url, authority, identity, connections, objects, prefix = sys.argv[1:]
+    url, authority, identity, objects, prefix = sys.argv[1:]
     tls = client_tls(Path(authority), Path(identity))
-    async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(open_connection(url, tls)) for _ in range(int(connections))]
-        ground = Ground(int(objects), prefix)
+    ground = Ground(int(objects), prefix)
 
-        async def handle(command: Any) -> Answer:
-            return await _measure(command, clients[: command["clients"]], ground)
+    async def handle(command: Any) -> Answer:
+        async with AsyncExitStack() as stack:
+            opening = (stack.enter_async_context(open_connection(url, tls)) for _ in range(command["clients"]))
+            return await _measure(command, await asyncio.gather(*opening), ground)
 
-        await serve_lines(handle)
+    await serve_lines(handle)
 
 
 if __name__ == "__main__":
