@@ -17,6 +17,7 @@ from e2e_machine import UpProcess, applied, cluster
 from e2e_replicas import (
     CONFIGMAPS,
     Servers,
+    configmap,
     dice,
     revision,
     servers_of,
@@ -146,6 +147,25 @@ async def test_what_is_granted_or_taken_away_at_one_is_so_at_the_others(servers:
                 for server in robot:
                     with pytest.raises(Unauthenticated):
                         await server.request("GET", "/apis/choregos.dev/v1/agentnodes")
+
+
+async def test_a_quota_holds_however_many_take_from_it_at_once(servers: Servers, dice: random.Random):
+    place = "/api/v1/namespaces/tight"
+    async with servers.connections() as connections:
+        await connections[0].request("POST", "/api/v1/namespaces", body={"metadata": {"name": "tight"}})
+        quota = {"metadata": {"name": "few"}, "spec": {"hard": {"configmaps": "10"}}}
+        await connections[1].request("POST", f"{place}/resourcequotas", body=quota)
+
+        async def create(number: int) -> bool:
+            try:
+                await dice.choice(connections).request("POST", f"{place}/configmaps", body=configmap(f"x{number}", 1))
+            except Denied:
+                return False
+            return True
+
+        stored = await asyncio.gather(*map(create, range(30)))
+        assert sum(stored) == 10
+        assert len((await list_all(connections[2], f"{place}/configmaps", {})).items) == 10
 
 
 def test_kubectl_and_choregos_ask_the_server_they_are_told(servers: Servers):
