@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from choregos.api.access.pace import RefusalLimits
 from choregos.api.fairness import FairnessLimits
 from choregos.api.node_ports import Nodes
 from choregos.foundation.clock import Clock
@@ -61,6 +62,7 @@ class ApiLimits:
         list_items_max: objects in one answer; a longer list has to be asked for in chunks.
         streams_max: watches, followed logs and the like that one flow (see `fairness`) may have open at a time.
         fairness: how many requests are worked on at a time, and how many may wait.
+        refusals: how many are given to one who is refused again and again.
     """
 
     body_bytes_max: int = 3 * 1024 * 1024
@@ -74,6 +76,7 @@ class ApiLimits:
     list_items_max: int = 50_000
     streams_max: int = 2_000
     fairness: FairnessLimits = field(default_factory=FairnessLimits)
+    refusals: RefusalLimits = field(default_factory=RefusalLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from choregos.api.access.authenticators import Authenticators
 from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
+from choregos.api.access.pace import Pace
 from choregos.api.context import ApiContext
 from choregos.api.fairness import Fairness
 from choregos.api.handlers import (
@@ -138,6 +139,7 @@ class ApiServer:
             Authenticators(context.tokens, context.resources),
             Grants(context.resources),
             Auditor(context.audit, context.clock, context.ids),
+            Pace(context.limits.refusals, context.clock),
         )
         self._sources = {
             (kind.group, kind.plural): source

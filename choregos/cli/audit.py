@@ -82,5 +82,11 @@ def _row(event: dict[str, Any]) -> list[Any]:
         event["verb"],
         f"{resource} {place}".strip() or event["requestURI"],
         status["code"],
-        status.get("message", ""),
+        _message(event),
     ]
+
+
+def _message(event: dict[str, Any]) -> str:
+    message: str = event["responseStatus"].get("message", "")
+    repeated = event["annotations"].get("choregos.dev/repeated")
+    return f"({repeated} times) {message}" if repeated else message

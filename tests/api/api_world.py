@@ -16,7 +16,8 @@ from api_nodes import FakeCommands, FakeLogs, FakeUsage
 from joserfc.jwk import OKPKey
 
 from choregos.api.access.authenticators import PEER
-from choregos.api.context import ApiContext
+from choregos.api.access.pace import RefusalLimits
+from choregos.api.context import ApiContext, ApiLimits
 from choregos.api.node_ports import Nodes
 from choregos.api.serve import Serving
 from choregos.api.server import ApiServer, build_app, ensure_defaults
@@ -295,7 +296,17 @@ async def open_world() -> AsyncIterator[World]:
         tokens = Tokens(OKPKey.generate_key("Ed25519"), clock, ids)
         audit = AuditMemory()
         context = ApiContext(
-            resources, events, directory, writer, caller, Nodes(logs, usage, commands), clock, ids, tokens, audit
+            resources,
+            events,
+            directory,
+            writer,
+            caller,
+            Nodes(logs, usage, commands),
+            clock,
+            ids,
+            tokens,
+            audit,
+            ApiLimits(refusals=RefusalLimits(burst=1_000_000)),
         )
         await ensure_defaults(context)
         app = build_app(context)

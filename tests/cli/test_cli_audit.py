@@ -48,6 +48,12 @@ def test_the_record_is_printed_oldest_first(choregos: Choregos, data: Path) -> N
     assert "/x" in lines[4]
 
 
+def test_what_stands_for_many_says_for_how_many(choregos: Choregos, data: Path) -> None:
+    annotations = {"authorization.k8s.io/decision": "forbid", "choregos.dev/repeated": "64"}
+    (data / "logs" / "audit.jsonl").write_text(event(5, 403, annotations=annotations))
+    assert choregos("audit", "--data-dir", str(data)).out.rstrip().endswith("(64 times) no role")
+
+
 def test_it_is_narrowed_by_decision_user_and_number(choregos: Choregos, data: Path) -> None:
     def numbers(*options: str) -> list[int]:
         events = choregos("audit", "--data-dir", str(data), "-o", "json", *options).json

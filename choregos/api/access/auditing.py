@@ -1,19 +1,21 @@
-"""What is kept of requests: every refusal, and every privileged action, as `audit.k8s.io/v1` Events of level Metadata.
+"""What is kept of requests: refusals and every privileged action, as `audit.k8s.io/v1` Events of level Metadata.
 
 Privileged are: acting as somebody else, tokens, whatever is done to roles, bindings and secrets, and running something
 in an agent. Invariants: such an action is not begun unless it has been recorded; a refusal stands even if it could not
-be. No event holds what a request or its answer carried.
+be. No event holds what a request or its answer carried. Of refusals that repeat, some stand for all (`access.repeats`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from choregos.api.access.repeats import Repeats
+from choregos.api.fairness import flow_of
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource
@@ -56,6 +58,12 @@ class Trail:
     acting_as: User | None = None
     wanted: Attributes | None = None
     reason: str = ""
+    begun: bool = False  # it is privileged, and its beginning has been recorded
+
+    @property
+    def who(self) -> str:
+        """Whom its refusal is counted to."""
+        return flow_of(self.user.name) if self.user is not None else self.source
 
     @property
     def needs_no_leave(self) -> bool:
@@ -75,6 +83,7 @@ class Auditor:
         self._sink = sink
         self._clock = clock
         self._ids = ids
+        self._repeats = Repeats(clock)
 
     def begin(self, connection: HTTPConnection) -> Trail:
         path = str(connection.scope["path"])
@@ -94,14 +103,21 @@ class Auditor:
             Temporary: it could not be recorded, so it must not.
         """
         self._sink.write(self._event(trail, RECEIVED, None))
+        trail.begun = True
 
     def ended(self, trail: Trail, code: int, *, stage: str = COMPLETE, message: str = "") -> None:
         """A request has been answered; records it if it was refused or privileged."""
-        if not trail.privileged and code not in REFUSED:
+        refused = code in REFUSED
+        if not trail.privileged and not refused:
             return
+        annotations = self._repeats.note(trail.who, _what(trail, code)) if refused and not trail.begun else {}
+        if annotations is None:
+            return
+        # Why something else failed may quote what was sent; why it was refused does not.
+        event = self._event(trail, stage, _status(code, message if refused else ""))
+        event["annotations"] |= annotations
         try:
-            # Why something else failed may quote what was sent; why it was refused does not.
-            self._sink.write(self._event(trail, stage, _status(code, message if code in REFUSED else "")))
+            self._sink.write(event)
         except Temporary:
             log.exception("the answer %d to request %s could not be recorded", code, trail.id)
 
@@ -133,6 +149,12 @@ class Auditor:
         if status is not None:
             event["responseStatus"] = status
         return event
+
+
+def _what(trail: Trail, code: int) -> Hashable:
+    """What two refusals have in common that are the same."""
+    acting_as = trail.acting_as.name if trail.acting_as is not None else ""
+    return code, acting_as, trail.wanted or trail.uri.partition("?")[0]
 
 
 def _status(code: int, message: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from choregos.api.access import impersonation, refusals
 from choregos.api.access.auditing import COMPLETE, Auditor, Trail
 from choregos.api.access.authenticators import Authenticators
 from choregos.api.access.grants import Grants
+from choregos.api.access.pace import Pace
 from choregos.api.rules import status
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal
@@ -41,10 +42,11 @@ class Passage:
 class Gate:
     """Admits requests and WebSocket handshakes."""
 
-    def __init__(self, authenticators: Authenticators, grants: Grants, auditor: Auditor) -> None:
+    def __init__(self, authenticators: Authenticators, grants: Grants, auditor: Auditor, pace: Pace) -> None:
         self.authenticators = authenticators
         self.grants = grants
         self._auditor = auditor
+        self._pace = pace
 
     async def admit(self, connection: HTTPConnection) -> Passage:
         """Judges by what is newest in the store: what one server has given or taken is so at every other. Documents,
@@ -55,7 +57,7 @@ class Gate:
 
         Raises:
             Unauthenticated: nobody known asks.
-            Refusal: 403, no rule allows it; 400, the request cannot be read.
+            Refusal: 403, no rule allows it; 400, the request cannot be read; 429, it is refused too often.
             Temporary: it is privileged and could not be recorded; or the store cannot be reached, so that nobody knows
                 whether it is still allowed.
         """
@@ -63,6 +65,8 @@ class Gate:
         try:
             passage = await self._judge(connection, trail)
         except ChoregosError as error:
+            if isinstance(error, (Unauthenticated, Refusal)):
+                await self._pace.turn(trail.who)
             self.refused(trail, error)
             raise
         if trail.privileged:
