@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,13 @@ class Kubectl:
 @pytest.fixture
 def kubectl(machine: UpProcess, kubectl_program: Path) -> Kubectl:
     return Kubectl(kubectl_program, machine)
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """What a library has left to the collector of garbage goes while its module's warnings are ignored."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ from kr8s.objects import ConfigMap, Node, Pod, Secret, new_class
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.usefixtures("shop"),
+    pytest.mark.usefixtures("shop", "collected"),
     # It warns of every server newer than itself.
     pytest.mark.filterwarnings("ignore:Kubernetes version"),
+    # It closes its connections when the collector of garbage finds them.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 
 READY = "jsonpath='{.status.readyReplicas}'=2"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +17,12 @@ from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 from kubernetes.informer import SharedInformer
 from kubernetes.stream import stream
 
-pytestmark = [pytest.mark.real, pytest.mark.usefixtures("shop")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.usefixtures("shop", "collected"),
+    # It leaves connections of streams that have ended to the collector of garbage.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 
 SETS = ("choregos.dev", "v1", "default", "agentsets")
 CLUSTERS = ("choregos.dev", "v1", "default", "agentclusters")
@@ -30,10 +33,6 @@ MERGE = "application/merge-patch+json"
 def api(machine: UpProcess) -> Iterator[client.ApiClient]:
     with config.new_client_from_config(str(machine.root / "kubeconfig")) as api:
         yield api
-    # It leaves the connections of streams that have ended to the collector of garbage.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture
