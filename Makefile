@@ -57,7 +57,7 @@ test-fast: install
 	$(BIN)/python -m pytest -m "not real and not soak" -n $(WORKERS)
 
 test-real: install
-	$(BIN)/python -m pytest -m "real and not soak"
+	$(BIN)/python -m pytest -m "real and not soak" -n $(WORKERS) --dist loadfile
 
 check: lint types contracts test ## what CI runs: lint, format, types, import contracts and every test of the README
 

@@ -366,7 +366,15 @@ class Kubectl:
 
 
 @dataclass
-class Cluster:
+class Served:
+    """The API server over TLS."""
+
     serving: Serving
     authority: Authority
+
+
+@dataclass
+class Cluster(Served):
+    """And users of it who have a kubectl."""
+
     user: Callable[[str, str], Kubectl]

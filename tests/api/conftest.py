@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_world import Client, Cluster, Kubectl, World, cluster, node, open_world
+from api_world import Client, Cluster, Kubectl, Served, World, cluster, node, open_world
 
 from choregos.api.serve import ServeSettings, serve
 from choregos.foundation.clock import SystemClock
@@ -43,19 +43,23 @@ def manifests() -> Any:
     return Manifests
 
 
-@pytest.fixture(name="cluster")
-async def served_cluster(world: Any, kubectl_program: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
+@pytest.fixture
+async def served(world: Any, tmp_path: Path) -> AsyncIterator[Served]:
     authority = Authority.open(tmp_path / "pki", SystemClock())
     server = authority.server(["127.0.0.1"])
     async with serve(world.app, ServeSettings(server.path, server.path, authority.certificate_path)) as serving:
+        yield Served(serving, authority)
 
-        def user(name: str, group: str) -> Kubectl:
-            identity = authority.client(name, [group])
-            access = ApiAccess(serving.url, authority.pem, identity.certificate_pem, identity.key_pem)
-            write_kubeconfig(tmp_path / f"{name}.kubeconfig", access, user=name)
-            return Kubectl(kubectl_program, tmp_path / f"{name}.kubeconfig", tmp_path / f"{name}-cache")
 
-        yield Cluster(serving, authority, user)
+@pytest.fixture(name="cluster")
+def served_cluster(served: Served, kubectl_program: Path, tmp_path: Path) -> Cluster:
+    def user(name: str, group: str) -> Kubectl:
+        identity = served.authority.client(name, [group])
+        access = ApiAccess(served.serving.url, served.authority.pem, identity.certificate_pem, identity.key_pem)
+        write_kubeconfig(tmp_path / f"{name}.kubeconfig", access, user=name)
+        return Kubectl(kubectl_program, tmp_path / f"{name}.kubeconfig", tmp_path / f"{name}-cache")
+
+    return Cluster(served.serving, served.authority, user)
 
 
 @pytest.fixture

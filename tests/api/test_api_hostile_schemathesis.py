@@ -83,9 +83,9 @@ class Examiner:
 @pytest.mark.real
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("group", GROUPS)
-async def test_the_server_answers_as_its_document_says(cluster: Any, client: Any, group: str, tmp_path: Path) -> None:
+async def test_the_server_answers_as_its_document_says(served: Any, client: Any, group: str, tmp_path: Path) -> None:
     document = (await client.get(f"/openapi/v3/{group}")).json
-    identity = cluster.authority.client("admin", ["system:masters"])
+    identity = served.authority.client("admin", ["system:masters"])
     certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
     certificate.write_bytes(identity.certificate_pem)
     key.write_bytes(identity.key_pem)
@@ -94,8 +94,8 @@ async def test_the_server_answers_as_its_document_says(cluster: Any, client: Any
 
     def examine() -> Counter[int]:
         with requests.Session() as session:
-            authority = str(cluster.authority.certificate_path)
-            examiner = Examiner(cluster.serving.url, session, cert=(str(certificate), str(key)), verify=authority)
+            authority = str(served.authority.certificate_path)
+            examiner = Examiner(served.serving.url, session, cert=(str(certificate), str(key)), verify=authority)
             for operation in schemathesis.openapi.from_dict(document).get_all_operations():
                 examiner.examine(operation.ok())
             return examiner.codes
