@@ -207,6 +207,37 @@ async def test_a_deleted_namespace_is_emptied_first(world: World) -> None:
     assert not world.agents()
 
 
+async def test_a_namespace_says_what_it_waits_for(world: World) -> None:
+    namespace = {"metadata": {"name": "default", "finalizers": ["kubernetes", "ours"]}, "spec": {}}
+    await world.create("namespaces", namespace)
+    for number in range(2):
+        await world.create("configmaps", {"metadata": {"name": f"held-{number}", "finalizers": ["x/held"]}})
+    await world.create("configmaps", {"metadata": {"name": "free"}})
+    await world.delete("namespaces", "default")
+
+    def told(type: str) -> tuple[str, str, str]:
+        found = meta.condition(world.get("namespaces", "default"), type) or {}
+        return found.get("status", ""), found.get("reason", ""), found.get("message", "")
+
+    remaining = "Some resources are remaining: configmaps has 2 resource instances"
+    await world.until(lambda: told("NamespaceContentRemaining") == ("True", "SomeResourcesRemain", remaining))
+    finalizers = "Some content in the namespace has finalizers remaining: x/held in 2 resource instances"
+    assert told("NamespaceFinalizersRemaining") == ("True", "SomeFinalizersRemain", finalizers)
+    since = world.get("namespaces", "default")["status"]["conditions"][0]["lastTransitionTime"]
+    revision = world.get("namespaces", "default")["metadata"]["resourceVersion"]
+    await world.pass_time(5)
+    assert world.get("namespaces", "default")["metadata"]["resourceVersion"] == revision, "nothing new is not written"
+    await world.resources.delete("configmaps", world.get("configmaps", "held-0"))
+    one = remaining.replace("2", "1")
+    await world.until(lambda: told("NamespaceContentRemaining")[2] == one)
+    assert world.get("namespaces", "default")["status"]["conditions"][0]["lastTransitionTime"] == since
+    await world.resources.delete("configmaps", world.get("configmaps", "held-1"))
+    await world.until(lambda: world.get("namespaces", "default")["metadata"]["finalizers"] == ["ours"])
+    assert told("NamespaceContentRemaining")[:2] == ("False", "ContentRemoved")
+    assert told("NamespaceFinalizersRemaining")[:2] == ("False", "ContentHasNoFinalizers")
+    assert world.get("namespaces", "default")["status"]["phase"] == "Terminating"
+
+
 def test_a_set_judged_at_an_older_generation_does_not_count_as_ready() -> None:
     at = {"now_ms": 0, "generation": 1}
     conditions = meta.set_condition((), "Ready", True, "AllAgentsReady", "3 of 3", **at)

@@ -75,7 +75,7 @@ class FleetTerm(Term):
         self._clusters = self._controller(clusters, LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
-        self._namespaces = self._controller(NamespaceReconciler(objects, kinds), LOOP)
+        self._namespaces = self._controller(NamespaceReconciler(objects, kinds, clock), LOOP)
         self._accounts = self._controller(AccountReconciler(objects))
         self._role_keeper = RoleReconciler(objects)
         self._roles = self._controller(self._role_keeper)
