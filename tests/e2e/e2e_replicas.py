@@ -10,6 +10,7 @@ import random
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -277,13 +278,15 @@ class Author:
         settled, known = len(self._possible) == 1, self._revision
         query = {
             "watch": "true",
-            "timeoutSeconds": "2",
+            "timeoutSeconds": "4",
             "resourceVersion": str(known),
             "labelSelector": f"by={self.name}",
         }
         async with contextlib.aclosing(server.lines(CONFIGMAPS, query, silence_s_max=30)) as lines:
             first = asyncio.ensure_future(anext(lines, b""))
+            began_at = time.monotonic()
             await self._write()
+            was_quick = time.monotonic() - began_at < 1
             # Not cancelled: a TLS handshake that is cancelled leaves its socket to the garbage collector.
             try:
                 line = await first
@@ -292,7 +295,7 @@ class Author:
             if not settled or not known or len(self._possible) > 1:
                 return
             if not line:
-                self.unseen += 1
+                self.unseen += was_quick
                 return
             event = json.loads(line)
             if event["type"] == "ERROR":

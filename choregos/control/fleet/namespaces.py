@@ -58,7 +58,7 @@ class NamespaceReconciler:
 
     async def _delete_content(self, namespace: str) -> list[tuple[Kind, ReadOnlyObject]]:
         """Begins the deletion of everything in it; what there was."""
-        found = []
+        found: list[tuple[Kind, ReadOnlyObject]] = []
         for kind in self._kinds:
             for obj in self._objects.list(kind.plural, namespace):
                 found.append((kind, obj))
