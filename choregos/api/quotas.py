@@ -19,8 +19,8 @@ from choregos.foundation.errors import FieldError, Temporary
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
-from choregos.resources.kinds.core.resourcequota import RESOURCEQUOTA
 from choregos.resources.quotas.admission import admission, bounds
+from choregos.resources.registry import RESOURCEQUOTA
 from choregos.store.resources import Named, ResourceStore
 
 QUOTAS = RESOURCEQUOTA.plural

@@ -13,7 +13,7 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.controllerrevision import CONTROLLERREVISION
 from choregos.resources.kinds.core.configmap import CONFIGMAP
-from choregos.resources.kinds.core.resourcequota import RESOURCEQUOTA
+from choregos.resources.kinds.core.resourcequota import resource_quota
 from choregos.resources.kinds.core.secret import SECRET
 from choregos.resources.kinds.core.service import SERVICE
 from choregos.resources.kinds.core.serviceaccount import SERVICEACCOUNT
@@ -31,16 +31,21 @@ from choregos.resources.kinds.reviews.access import (
     SUBJECTACCESSREVIEW,
 )
 from choregos.resources.kinds.reviews.identity import SELFSUBJECTREVIEW, TOKENREVIEW
+from choregos.resources.quotas.names import counted
 
 PROJECTED: tuple[Kind, ...] = (POD, NODE, POD_METRICS, NODE_METRICS)
-KINDS: tuple[Kind, ...] = (
+_OTHERS: tuple[Kind, ...] = (
     *(AGENTCLUSTER, AGENTSET, CONTROLLERREVISION, AGENT, AGENTNODE, AGENTCALL, NAMESPACE, EVENT),
     *PROJECTED,
-    *(CONFIGMAP, SECRET, SERVICEACCOUNT, SERVICE, RESOURCEQUOTA),
+    *(CONFIGMAP, SECRET, SERVICEACCOUNT, SERVICE),
     *(ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING),
     *(SELFSUBJECTACCESSREVIEW, SUBJECTACCESSREVIEW, LOCALSUBJECTACCESSREVIEW, SELFSUBJECTRULESREVIEW),
     *(SELFSUBJECTREVIEW, TOKENREVIEW),
 )
+RESOURCEQUOTA = resource_quota(_OTHERS)  # the only kind that speaks of others
+KINDS: tuple[Kind, ...] = (*_OTHERS, RESOURCEQUOTA)
+COUNTED: Mapping[str, str] = MappingProxyType(counted(KINDS))
+"""What a quota may count: name → resource."""
 
 GroupVersion = tuple[str, str]
 """(group, version); the core group is empty."""

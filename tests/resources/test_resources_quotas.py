@@ -15,11 +15,10 @@ from choregos.resources import meta
 from choregos.resources.expansion import agent_sets, updated_set
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
-from choregos.resources.kinds.core.resourcequota import RESOURCEQUOTA
 from choregos.resources.quotas.admission import admission, bounds
-from choregos.resources.quotas.names import COUNTED, DECLARED
+from choregos.resources.quotas.names import DECLARED
 from choregos.resources.quotas.usage import Objects, declared, declares_as, quota_status, used
-from choregos.resources.registry import KINDS
+from choregos.resources.registry import COUNTED, KINDS, RESOURCEQUOTA
 from choregos.resources.validation import validate
 
 Object = dict[str, Any]

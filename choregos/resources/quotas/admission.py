@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.quantity import Milli, parse_all
-from choregos.resources.quotas.names import COUNTED, DECLARED
+from choregos.resources.quotas.names import DECLARED
 from choregos.resources.quotas.usage import DECLARING, Objects, limits, quota_status, shown, used, with_object
+from choregos.resources.registry import COUNTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ words for the same are accepted beside ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from choregos.resources.kind import Kind
 from choregos.resources.meta import GROUP
-from choregos.resources.registry import KINDS
 
 AGENTS, CPU, MEMORY, GPU = "agents", "cpu", "memory", "gpu"
 
@@ -28,11 +28,8 @@ _WORDS = ("configmaps", "resourcequotas", "secrets")
 """Resources that Kubernetes counts under their bare names, too."""
 
 
-def _counted() -> dict[str, str]:
-    kinds = [kind for kind in KINDS if kind.namespaced and kind.plane == "declarative" and "create" in kind.verbs]
-    names = {f"count/{kind.plural}.{kind.group}" if kind.group else f"count/{kind.plural}": kind for kind in kinds}
+def counted(kinds: Iterable[Kind]) -> dict[str, str]:
+    """Name → resource whose objects are counted, of those of these kinds that a namespace can hold."""
+    held = [kind for kind in kinds if kind.namespaced and kind.plane == "declarative" and "create" in kind.verbs]
+    names = {f"count/{kind.plural}.{kind.group}" if kind.group else f"count/{kind.plural}": kind for kind in held}
     return {name: kind.plural for name, kind in names.items()} | {word: word for word in _WORDS}
-
-
-COUNTED: Mapping[str, str] = MappingProxyType(_counted())
-"""Name → resource whose objects are counted."""

@@ -19,7 +19,8 @@ from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.kinds.template import DEFAULT_CPU, DEFAULT_MEMORY
 from choregos.resources.quantity import VALUE_MAX, Milli, format_binary, format_decimal, parse
-from choregos.resources.quotas.names import AGENTS, COUNTED, CPU, DECLARED, GPU, MEMORY
+from choregos.resources.quotas.names import AGENTS, CPU, DECLARED, GPU, MEMORY
+from choregos.resources.registry import COUNTED
 
 DECLARING = frozenset({AGENTCLUSTER.plural, AGENTSET.plural})
 """Resources whose objects declare agents."""
@@ -41,7 +42,7 @@ def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
     """How much of each name is used, in thousandths.
 
     Args:
-        names: those of `names.DECLARED` and `names.COUNTED`.
+        names: those of `names.DECLARED` and `registry.COUNTED`.
     """
     wanted = set(names)
     amounts = declared(objects) if wanted & DECLARED.keys() else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -12,6 +14,8 @@ from choregos.resources import quantity
 from choregos.resources.columns import AGE, NAME
 from choregos.resources.kind import Column, Kind, ReadOnlyObject, value_at
 from choregos.resources.kinds.parts import FreeForm, Part, Quantity, Resource
+from choregos.resources.quotas.names import AGENTS, DECLARED, MEMORY, counted
+from choregos.resources.validation import dotted
 
 _NO_SCOPES = "is not supported: a quota bounds everything in its namespace; leave it out"
 
@@ -47,29 +51,29 @@ class ResourceQuota(Resource):
     """What the namespace uses. Written by choregos."""
 
 
-def rules(obj: ReadOnlyObject) -> Iterator[FieldError]:
+def _faults(counts: Collection[str], obj: ReadOnlyObject) -> Iterator[FieldError]:
+    """
+    Args:
+        counts: names of what is counted.
+    """
     for field in ("scopes", "scopeSelector"):
         if value_at(obj, f"spec.{field}"):
             yield FieldError(f"spec.{field}", _NO_SCOPES, "FieldValueForbidden")
     hard = value_at(obj, "spec.hard")
     if isinstance(hard, dict):
-        yield from _limit_faults(hard)
+        yield from _limit_faults(counts, hard)
 
 
-def _limit_faults(hard: Mapping[str, Any]) -> Iterator[FieldError]:
-    # Here, because what can be counted is known once all kinds are.
-    from choregos.resources.quotas.names import AGENTS, COUNTED, DECLARED, MEMORY
-    from choregos.resources.validation import dotted
-
-    known = f"; what can be: {', '.join([*DECLARED, *sorted(COUNTED)])}"
+def _limit_faults(counts: Collection[str], hard: Mapping[str, Any]) -> Iterator[FieldError]:
+    known = f"; what can be: {', '.join([*DECLARED, *sorted(counts)])}"
     wholes = {AGENTS: "agents", MEMORY: "bytes"}
     for name, amount in hard.items():
         path = dotted(("spec", "hard", str(name)))
-        if name not in DECLARED and name not in COUNTED:
+        if name not in DECLARED and name not in counts:
             yield FieldError(path, f"is nothing that can be limited{known}", "FieldValueNotSupported")
             known = ""  # once is enough
             continue
-        whole = "objects" if name in COUNTED else wholes.get(DECLARED[name])
+        whole = "objects" if name in counts else wholes.get(DECLARED[name])
         if whole is not None and _is_broken(amount):
             yield FieldError(path, f"must be a whole number of {whole}, found {amount}")
 
@@ -88,7 +92,12 @@ def _requests(obj: ReadOnlyObject, now_ms: int) -> str:
     return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in sorted(hard))
 
 
-RESOURCEQUOTA = Kind(
+def resource_quota(others: Iterable[Kind]) -> Kind:
+    """The kind, which can count the objects of the others and its own."""
+    return replace(_UNRULED, rules=partial(_faults, counted([*others, _UNRULED])))
+
+
+_UNRULED = Kind(
     group="",
     version="v1",
     kind="ResourceQuota",
@@ -103,5 +112,4 @@ RESOURCEQUOTA = Kind(
         Column("Limit", lambda obj, now_ms: "", description="Empty: agents have requests and no limits of their own."),
         AGE,
     ),
-    rules=rules,
 )
