@@ -148,3 +148,20 @@ def test_what_left_a_set_of_manifests_is_pruned(
     assert "configmap/left created" in kubectl(*apply, given=as_yaml(kept, settings))
     assert "configmap/left pruned" in kubectl(*apply, given=as_yaml(kept))
     kubectl("delete", "ac/kept", "secret/manifests", "--timeout=60s")
+
+
+@pytest.mark.parametrize(
+    "features", [("ClientsAllowCBOR", "ClientsPreferCBOR"), ("WatchListClient",)], ids=lambda f: f[0]
+)
+def test_what_kubectl_would_rather_speak_is_not_needed(
+    kubectl: Any, machine: UpProcess, monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...]
+) -> None:
+    for feature in features:
+        monkeypatch.setitem(machine.environment, f"KUBE_FEATURE_{feature}", "true")
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "spoken-"}, "data": {"a": "b"}}
+    [name] = re.findall(r"configmap/(spoken-\w+) created", kubectl("create", "-f", "-", given=json.dumps(made)))
+    assert "labeled" in kubectl("label", "cm", name, "x=y")
+    assert kubectl("get", "cm", "-l", "x=y", "-o", "name") == f"configmap/{name}\n"
+    assert kubectl("auth", "can-i", "list", "pods") == "yes\n"
+    kubectl("wait", "--for=condition=Ready", "ac/shop", "--timeout=30s")
+    assert "deleted" in kubectl("delete", "cm", name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from e2e_machine import UpProcess, cluster, wait_for
-from kubernetes import client, config, utils, watch
+from kubernetes import aio, client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
@@ -222,6 +222,23 @@ def test_an_informer_keeps_up(core: client.CoreV1Api, custom: client.CustomObjec
         wait_for(lambda: not informer.cache.list(), "the informer has seen it go")
     finally:
         informer.stop()
+
+
+async def test_its_asynchronous_half_reads_watches_and_applies(machine: UpProcess) -> None:
+    async with await aio.config.new_client_from_config(str(machine.root / "kubeconfig")) as api:
+        core = aio.client.CoreV1Api(api)
+        pods = await core.list_namespaced_pod("default", label_selector="tier=gold")
+        assert [pod.metadata.name for pod in pods.items] == ["shop-worker-0", "shop-worker-1"]
+        options = {"label_selector": "tier=gold", "timeout_seconds": 1}
+        async with aio.watch.Watch() as watching:
+            seen = [event["type"] async for event in watching.stream(core.list_namespaced_pod, "default", **options)]
+        assert seen == ["ADDED", "ADDED"]
+        dynamic = await aio.dynamic.DynamicClient(api)
+        clusters = await dynamic.resources.get(api_version="choregos.dev/v1", kind="AgentCluster")
+        where = {"name": "shop", "namespace": "default"}
+        body = {"apiVersion": "choregos.dev/v1", "kind": "AgentCluster", "metadata": {**where, "labels": {"by": "aio"}}}
+        applied = await clusters.server_side_apply(body=body, field_manager="aio", **where)
+        assert applied.metadata.labels["by"] == "aio"
 
 
 def test_core_objects_and_files_are_written_with_models(
