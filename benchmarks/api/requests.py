@@ -38,7 +38,7 @@ class RequestSizes:
     reads: int = 1_600
     writes: int = 320
     listings: int = 48
-    rounds: int = 5
+    rounds: int = 3
     clients: tuple[int, ...] = (1, 16, 64)
 
 
