@@ -30,7 +30,7 @@ from choregos.client.connection import Connection
 from choregos.client.watching import list_all
 from choregos.foundation.errors import Denied, Unauthenticated
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 __all__ = ["dice"]
 
@@ -59,14 +59,14 @@ async def trouble(servers: Servers, dice: random.Random) -> None:
 
 async def test_nobody_reads_his_own_past(servers: Servers, dice: random.Random):
     async with servers.connections() as connections, writing_and_reading(connections, dice, "calm", 8) as authors:
-        await until_each_has_written(authors, 45)
+        await until_each_has_written(authors, 30)
     print(summary(authors))
     assert (summary(authors)["unknown"], summary(authors)["unseen"]) == (0, 0)
 
 
 async def test_nor_while_servers_are_killed_and_the_store_stands_still(servers: Servers, dice: random.Random):
     async with servers.connections() as connections, writing_and_reading(connections, dice, "troubled", 6) as authors:
-        for _ in range(3):
+        for _ in range(2):
             await until_each_has_written(authors, 3)
             await trouble(servers, dice)
         await until_each_has_written(authors, 3)

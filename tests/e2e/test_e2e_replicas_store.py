@@ -19,7 +19,7 @@ from choregos.client.watching import list_all
 from choregos.foundation.errors import NotFound
 from choregos.foundation.tasks import Tasks
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 

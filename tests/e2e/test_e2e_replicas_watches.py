@@ -21,7 +21,7 @@ from e2e_replicas import (
 )
 from e2e_watchers import GET, Crowd, Program, RawWatch, check_against, history, truth_of
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 __all__ = ["dice"]
 
