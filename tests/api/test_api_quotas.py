@@ -338,6 +338,18 @@ async def test_a_status_that_lags_behind_does_not_let_two_in(world: World) -> No
     assert sorted(reply.code for reply in replies) == [201, 403]
 
 
+async def test_what_a_crash_left_of_a_batch_is_counted(world: World) -> None:
+    """The object comes first; the status of the quota may never have been stored."""
+    client, store = world.client, world.context.resources
+    stored(await client.post(QUOTAS, quota(agents=4)), await client.post(SETS, agent_set("a", 1)))
+    left = store.get("agentsets", "default", "a")
+    await store.create("agentsets", {**left, "metadata": {**left["metadata"], "name": "b", "uid": "uid-of-b"}})
+    assert await used(client) == {"agents": "1"}
+    refused(await client.post(SETS, agent_set("c", 3)), "requested: agents=3, used: agents=2, limited: agents=4")
+    stored(await client.post(SETS, agent_set("c", 2)))
+    assert await used(client) == {"agents": "4"}
+
+
 async def test_a_server_that_is_never_first_gives_up_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     client, store = world.client, world.context.resources
     stored(await client.post(QUOTAS, quota(agents=8)))
