@@ -28,7 +28,6 @@ QUOTAS = RESOURCEQUOTA.plural
 QUOTAS_MAX = 100
 """Quotas of one namespace; all may have to be stored together with one object."""
 
-
 TURN_S_MAX = 15.0
 """Longest wait for a turn: when the store does not answer, those who wait fail together and not one after the other."""
 
