@@ -69,7 +69,7 @@ async def _demonstrate(example: Path, data_directory: Path | None) -> None:
             await _converse(console, machine.client, script)
             await _summarize(console, machine.client)
             ending = time.perf_counter()
-        console.print(f"[bold]5. The end[/]: every process ended in {_seconds(ending)}", highlight=False)
+        console.print(f"[bold]5. The end[/]: every process ended in {_seconds(ending).strip()}", highlight=False)
 
 
 async def _deploy(console: Console, client: Client, manifests: Sequence[dict[str, Any]]) -> None:
