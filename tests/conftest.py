@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from choregos.foundation.ids import SystemIds
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.testing.nats_server import NatsServer
 from choregos.testing.record_log_contract import SUBJECTS
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it runs in the background ignore Ctrl-C, and so would every program that a test presses it in.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
