@@ -89,7 +89,8 @@ class ApiContext:
         directory: the instances of this region, as read from their log.
         instances: writes requests to delete agents.
         tokens: of service accounts.
-        audit: where refusals and privileged actions are recorded.
+        audit: where privileged actions are recorded.
+        audit_refused: where refusals are.
     """
 
     resources: ResourceStore
@@ -102,4 +103,5 @@ class ApiContext:
     ids: IdSource
     tokens: Tokens
     audit: AuditLog
+    audit_refused: AuditLog
     limits: ApiLimits = field(default_factory=ApiLimits)

@@ -138,7 +138,7 @@ class ApiServer:
         self._gate = Gate(
             Authenticators(context.tokens, context.resources),
             Grants(context.resources),
-            Auditor(context.audit, context.clock, context.ids),
+            Auditor(context.audit, context.audit_refused, context.clock, context.ids),
             Pace(context.limits.refusals, context.clock),
         )
         self._sources = {

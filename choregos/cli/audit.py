@@ -5,6 +5,7 @@ Reads files, not the API: whoever may read the record is whoever may read the da
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,8 @@ from choregos.cli.output import TablePrinter, print_json, talk
 from choregos.cli.session import Session
 from choregos.foundation.errors import NotFound, Permanent
 
-FILE = Path("logs") / "audit.jsonl"
+FILES = ("audit.jsonl", "audit-refused.jsonl")
+"""In the directory of logs: what privileged was done, and what was refused."""
 
 
 def audit(
@@ -40,10 +42,14 @@ def audit(
     output
         `json` for scripts: the `audit.k8s.io/v1` events as they are recorded.
     """
-    path = session.data_directory / FILE
-    if not path.exists():
-        raise NotFound(f"there is no record at {path}: nothing was refused there yet, or --data-dir is another")
-    chosen = [event for event in _events(path) if _is_chosen(event, refused=refused, user=user)][-tail:]
+    logs = session.data_directory / "logs"
+    paths = [path for name in FILES if (path := logs / name).exists()]
+    if not paths:
+        raise NotFound(f"there is no record in {logs}: nothing was refused there yet, or --data-dir is another")
+    events = (event for path in paths for event in _events(path) if _is_chosen(event, refused=refused, user=user))
+    # No more than are wanted are kept: the files may have 256 MB.
+    latest = heapq.nlargest(tail, enumerate(events), key=lambda each: (each[1]["requestReceivedTimestamp"], each[0]))
+    chosen = [event for _, event in reversed(latest)]
     if output == "json":
         print_json(chosen)
     elif chosen:

@@ -1,4 +1,4 @@
-"""Where the record of refusals and privileged actions goes. A port: the composition root chooses the file."""
+"""Where a record, of refusals or of privileged actions, goes. A port: the composition root chooses the file."""
 
 from __future__ import annotations
 

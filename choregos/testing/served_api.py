@@ -130,6 +130,7 @@ async def served_api(directory: Path, *, caller: Caller, logs: NodeLogs, port: i
             ids,
             Tokens.open(directory / "pki", clock, ids),
             AuditMemory(),
+            AuditMemory(),
         )
         await ensure_defaults(context)
         async with serve(build_app(context), settings) as serving:

@@ -306,6 +306,7 @@ async def open_world() -> AsyncIterator[World]:
             ids,
             tokens,
             audit,
+            audit,
             ApiLimits(refusals=RefusalLimits(burst=1_000_000)),
         )
         await ensure_defaults(context)

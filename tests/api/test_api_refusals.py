@@ -1,4 +1,5 @@
-"""Whoever is refused again and again: it costs little, keeps nobody waiting, and pushes nothing out of the record."""
+"""Whoever is refused again and again: it costs little, keeps nobody waiting, and neither hides what he is refused nor
+pushes what was done out of the record."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from choregos.api.access.repeats import Repeats
 from choregos.api.context import ApiLimits
 from choregos.api.rules.status import Refusal
 from choregos.api.server import build_app
+from choregos.security.backends.audit_memory import AuditMemory
 from choregos.testing.sim_clock import SimClock
 
 NODES = f"{GROUP}/agentnodes"
@@ -88,37 +90,26 @@ async def test_budgets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_is_recorded_with_numbers_that_double() -> None:
     noted = Repeats(SimClock())
-    found = [noted.note("eve", "x") for _ in range(1000)]
-    recorded = [each for each in found if each is not None]
-    assert recorded == [{}, *({repeats.REPEATED: str(2**power)} for power in range(1, 10))]
-    assert noted.note("adam", "x") == noted.note("eve", "y") == {}
-
-
-def test_ever_different_refusals_of_one_are_recorded_so_many_and_then_counted() -> None:
-    noted = Repeats(SimClock())
-    recorded = [each for number in range(100_000) if (each := noted.note("eve", number)) is not None]
-    assert len(recorded) == repeats.LINES_MAX + 10
-    assert recorded[-1] == {repeats.REFUSALS: str(2**16)}
-    assert noted.note("adam", 1) == {}
+    found = [noted.note("x") for _ in range(1000)]
+    assert [each for each in found if each is not None] == [2**power for power in range(10)]
+    assert noted.note("y") == 1
 
 
 async def test_after_a_while_it_is_recorded_as_at_first() -> None:
     clock = SimClock()
     noted = Repeats(clock)
-    for number in range(200):
-        noted.note("eve", number)
-        noted.note("eve", "x")
+    for _ in range(200):
+        noted.note("x")
     await clock.advance(repeats.WINDOW_S + 1)
-    assert noted.note("eve", "x") == {}
-    assert noted.note("eve", "y") == {}
+    assert noted.note("x") == 1
 
 
 def test_what_is_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "KNOWN_MAX", 5)
     noted = Repeats(SimClock())
     for number in range(50):
-        noted.note(f"u{number}", number)
-    assert (len(noted._same._counts), len(noted._of_who._counts)) == (5, 5)
+        assert noted.note(number) == 1
+    assert len(noted._counts) == 5
 
 
 # The server
@@ -140,7 +131,10 @@ async def test_a_loop_of_refusals_ends_in_429_and_leaves_a_few_lines(
     codes = [(await eve.get(f"{NODES}/n1")).code for _ in range(50)]
     assert (codes[0], codes[-1]) == (401 if certificate is None else 403, 429)
     assert 20 <= sum(code != 429 for code in codes) <= 25
-    assert [event["annotations"].get(repeats.REPEATED) for event in world.audit.events] == [None, "2", "4", "8", "16"]
+    lines = [(each["responseStatus"]["code"], each["annotations"].get(repeats.REPEATED)) for each in world.audit.events]
+    assert [count for code, count in lines if code == codes[0]] == [None, "2", "4", "8", "16"]
+    assert [count for code, count in lines if code == 429] == [None, "2", "4", "8", "16"]
+    assert all(event["annotations"]["authorization.k8s.io/decision"] == "forbid" for event in world.audit.events)
     assert (await strict.get(NODES)).code == 200
     reply = await eve.get(f"{NODES}/n1")
     assert (reply.code, reply.header("retry-after")) == (429, ["1"])
@@ -153,3 +147,66 @@ async def test_who_is_allowed_something_is_not_held_up_by_his_refusals(world: An
     assert (await eve.get("/apis")).code == 200
     whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     assert (await eve.post(whoami, {})).code == 201
+
+
+PROBES = [("get", "secrets", "key"), ("delete", "secrets", "key"), ("impersonate", "users", "admin")]
+
+
+async def probe(eve: Client) -> list[int]:
+    secret = "/api/v1/namespaces/blue/secrets/key"
+    admin = eve.with_headers(**{"impersonate-user": "admin", "impersonate-group": "system:masters"})
+    return [each.code for each in (await eve.get(secret), await eve.delete(secret), await admin.get(NODES))]
+
+
+def told(audit: AuditMemory, code: int) -> list[tuple[str, str, str]]:
+    """What was refused with this code, without how often."""
+    about = [(event["verb"], event["objectRef"]) for event in audit.events if event["responseStatus"]["code"] == code]
+    return [(verb, each["resource"], each.get("name", "")) for verb, each in about]
+
+
+async def test_nobody_blinds_the_record_before_he_probes(world: Any) -> None:
+    world.audit.events.clear()
+    eve = world.client.as_(EVE)
+    for number in range(300):
+        assert (await eve.get(f"/api/v1/namespaces/n{number}/configmaps")).code == 403
+    assert await probe(eve) == [403, 403, 403]
+    assert len(world.audit.events) == 303, "each of them"
+    assert told(world.audit, 403)[-3:] == PROBES
+
+
+async def test_what_is_asked_beyond_the_budget_is_recorded_by_its_kind(world: Any, strict: Client) -> None:
+    world.audit.events.clear()
+    eve = strict.as_(EVE)
+    while (await eve.get(f"/api/v1/namespaces/n{len(world.audit.events)}/configmaps")).code != 429:
+        pass
+    assert await probe(eve) == [429, 429, 429]
+    assert told(world.audit, 429) == [("list", "configmaps", ""), *PROBES]
+    before = len(world.audit.events)
+    for number in range(200):
+        secrets = f"/api/v1/namespaces/n{number}/secrets/s{number}"
+        assert (await eve.get(secrets, anything=number)).code == 429
+        assert (await eve.get(f"/apis/g{number}/v1/k{number}")).code == 429
+    # Whatever he makes up: 1 and 2, 4, 8 … 128 of the one, and of the other.
+    assert len(world.audit.events) - before <= 7 + 8
+
+
+async def test_refusals_that_differ_in_anything_that_is_recorded_are_told_apart(world: Any) -> None:
+    world.audit.events.clear()
+    eve = world.client.as_(EVE)
+    for number in range(3):
+        await eve.get(NODES, limit=number)
+        await eve.with_headers(**{"user-agent": f"probe/{number}"}).get(NODES)
+    assert len(world.audit.events) == 6
+
+
+async def test_refusals_are_in_no_file_with_what_was_done(world: Any) -> None:
+    refused = AuditMemory()
+    app = build_app(replace(world.context, audit_refused=refused))
+    world.audit.events.clear()
+    secrets = "/api/v1/namespaces/default/secrets"
+    assert (await Client(app, EVE).post(secrets, {"metadata": {"name": "s"}})).code == 403
+    assert (await Client(app, None).get(secrets)).code == 401
+    assert (await Client(app, ADMIN).post(secrets, {"metadata": {"name": "s"}})).code == 201
+    await app.close()
+    assert [event["stage"] for event in world.audit.events] == ["RequestReceived", "ResponseComplete"]
+    assert [event["responseStatus"]["code"] for event in refused.events] == [403, 401]

@@ -54,6 +54,20 @@ def test_what_stands_for_many_says_for_how_many(choregos: Choregos, data: Path) 
     assert choregos("audit", "--data-dir", str(data)).out.rstrip().endswith("(64 times) no role")
 
 
+def test_what_was_refused_and_what_was_done_are_one_record_in_order_of_time(choregos: Choregos, data: Path) -> None:
+    (data / "logs" / "audit-refused.jsonl.1").write_text(event(0, 403) + event(2, 401, user=""))
+    (data / "logs" / "audit-refused.jsonl").write_text(event(5, 403) + event(3, 403))
+
+    def times(*options: str) -> list[str]:
+        events = choregos("audit", "--data-dir", str(data), "-o", "json", *options).json
+        return [each["requestReceivedTimestamp"][17:19] for each in events]
+
+    assert times() == ["00", "01", "02", "02", "03", "03", "04", "05"]
+    assert times("--tail", "3") == ["03", "04", "05"]
+    (data / "logs" / "audit.jsonl").unlink()
+    assert times("--tail", "1") == ["05"]
+
+
 def test_it_is_narrowed_by_decision_user_and_number(choregos: Choregos, data: Path) -> None:
     def numbers(*options: str) -> list[int]:
         events = choregos("audit", "--data-dir", str(data), "-o", "json", *options).json

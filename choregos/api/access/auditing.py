@@ -2,25 +2,29 @@
 
 Privileged are: acting as somebody else, tokens, whatever is done to roles, bindings and secrets, and running something
 in an agent. Invariants: such an action is not begun unless it has been recorded; a refusal stands even if it could not
-be. No event holds what a request or its answer carried. Of refusals that repeat, some stand for all (`access.repeats`).
+be; refusals go to a record of their own, so that they push no action out. No event holds what a request or its answer
+carried. Of refusals that are the same but for their time, some stand for all (`access.repeats`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.requests import HTTPConnection
 
-from choregos.api.access.repeats import Repeats
+from choregos.api.access.repeats import REPEATED, Repeats
 from choregos.api.fairness import flow_of
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource
 from choregos.foundation.timestamp import rfc3339_micro
 from choregos.resources.kinds.rbac.role import GROUP
+from choregos.resources.registry import by_plural
 from choregos.security.audit import AuditLog
 from choregos.security.pki import ADMINISTRATORS
 from choregos.security.rbac import Attributes, User
@@ -29,6 +33,9 @@ log = logging.getLogger(__name__)
 
 RECEIVED, STARTED, COMPLETE = "RequestReceived", "ResponseStarted", "ResponseComplete"
 REFUSED = (401, 403)
+_OWN = frozenset({"auditID", "requestReceivedTimestamp", "stageTimestamp"})
+"""What no two events have in common."""
+
 TEXT_MAX = 1024
 """Characters of anything that a client may choose."""
 
@@ -77,10 +84,16 @@ class Trail:
 
 
 class Auditor:
-    """Records the requests of one server."""
+    """Records the requests of one server.
 
-    def __init__(self, sink: AuditLog, clock: Clock, ids: IdSource) -> None:
-        self._sink = sink
+    Args:
+        actions: where privileged actions go, with what became of them.
+        refusals: where everything goes that was refused before it began.
+    """
+
+    def __init__(self, actions: AuditLog, refusals: AuditLog, clock: Clock, ids: IdSource) -> None:
+        self._actions = actions
+        self._refusals = refusals
         self._clock = clock
         self._ids = ids
         self._repeats = Repeats(clock)
@@ -102,28 +115,46 @@ class Auditor:
         Raises:
             Temporary: it could not be recorded, so it must not.
         """
-        self._sink.write(self._event(trail, RECEIVED, None))
+        self._actions.write(self._event(trail, RECEIVED, None))
         trail.begun = True
 
     def ended(self, trail: Trail, code: int, *, stage: str = COMPLETE, message: str = "") -> None:
         """A request has been answered; records it if it was refused or privileged."""
         refused = code in REFUSED
-        if not trail.privileged and not refused:
-            return
-        annotations = self._repeats.note(trail.who, _what(trail, code)) if refused and not trail.begun else {}
-        if annotations is None:
-            return
         # Why something else failed may quote what was sent; why it was refused does not.
-        event = self._event(trail, stage, _status(code, message if refused else ""))
-        event["annotations"] |= annotations
-        try:
-            self._sink.write(event)
-        except Temporary:
-            log.exception("the answer %d to request %s could not be recorded", code, trail.id)
+        status = _status(code, message if refused else "")
+        if refused and not trail.begun:
+            event = self._event(trail, stage, status, refused=True)
+            same = msgspec.json.encode({key: value for key, value in event.items() if key not in _OWN})
+            self._record_refusal(event, self._repeats.note(hashlib.blake2b(same, digest_size=16).digest()))
+        elif trail.privileged:
+            self._record(self._actions, self._event(trail, stage, status, refused=refused))
 
-    def _event(self, trail: Trail, stage: str, status: Mapping[str, Any] | None) -> dict[str, Any]:
+    def too_often(self, trail: Trail, code: int, message: str) -> None:
+        """A request was not even refused, as whoever asks is refused too often. Those of one verb and kind of object
+        stand as one, whatever names they give, for nothing bounds how many there are."""
+        count = self._repeats.note((trail.who, code, _kind_of(trail.wanted)))
+        if count is not None:
+            self._record_refusal(self._event(trail, COMPLETE, _status(code, message), refused=True), count)
+
+    def _record_refusal(self, event: dict[str, Any], count: int | None) -> None:
+        if count is None:
+            return
+        if count > 1:
+            event["annotations"][REPEATED] = str(count)
+        self._record(self._refusals, event)
+
+    def _record(self, sink: AuditLog, event: Mapping[str, Any]) -> None:
+        try:
+            sink.write(event)
+        except Temporary:
+            code = event["responseStatus"]["code"]
+            log.exception("the answer %d to request %s could not be recorded", code, event["auditID"])
+
+    def _event(
+        self, trail: Trail, stage: str, status: Mapping[str, Any] | None, *, refused: bool = False
+    ) -> dict[str, Any]:
         wanted = trail.wanted
-        refused = status is not None and status["code"] in REFUSED
         event: dict[str, Any] = {
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
@@ -151,10 +182,13 @@ class Auditor:
         return event
 
 
-def _what(trail: Trail, code: int) -> Hashable:
-    """What two refusals have in common that are the same."""
-    acting_as = trail.acting_as.name if trail.acting_as is not None else ""
-    return code, acting_as, trail.wanted or trail.uri.partition("?")[0]
+def _kind_of(wanted: Attributes | None) -> Hashable:
+    """What is wanted without anything of which a client could make up ever more."""
+    if wanted is None or wanted.path:
+        return ()
+    kind = by_plural(wanted.group, wanted.version, wanted.resource)
+    known = kind is not None and wanted.subresource in kind.subresource_names
+    return wanted.verb, kind.kind if kind is not None else "", wanted.subresource if known else ""
 
 
 def _status(code: int, message: str) -> dict[str, Any]:

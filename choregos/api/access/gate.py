@@ -66,12 +66,20 @@ class Gate:
             passage = await self._judge(connection, trail)
         except ChoregosError as error:
             if isinstance(error, (Unauthenticated, Refusal)):
-                await self._pace.turn(trail.who)
+                await self._slow_down(trail)
             self.refused(trail, error)
             raise
         if trail.privileged:
             self._auditor.action(trail)
         return passage
+
+    async def _slow_down(self, trail: Trail) -> None:
+        """Raises: Refusal 429, as `Pace.turn`."""
+        try:
+            await self._pace.turn(trail.who)
+        except Refusal as error:
+            self._auditor.too_often(trail, error.code, str(error))
+            raise
 
     async def _judge(self, connection: HTTPConnection, trail: Trail) -> Passage:
         resources = self.authenticators.resources

@@ -77,8 +77,13 @@ class DataDirectory:
 
     @property
     def audit(self) -> Path:
-        """The API server's record of refusals and privileged actions; older parts have a number behind the name."""
+        """The API servers' record of privileged actions; older parts have a number behind the name."""
         return self.logs / "audit.jsonl"
+
+    @property
+    def audit_refused(self) -> Path:
+        """Their record of refusals, likewise."""
+        return self.logs / "audit-refused.jsonl"
 
     @property
     def kubeconfig(self) -> Path:

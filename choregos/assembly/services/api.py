@@ -78,8 +78,9 @@ async def _open_context(
     tasks = await stack.enter_async_context(Tasks())
     tasks.start(_learn(resolver, caller, clock), "learn from outside calls")
     ids = SystemIds()
-    audit = AuditFile(data.audit)
+    audit, audit_refused = AuditFile(data.audit), AuditFile(data.audit_refused)
     stack.callback(audit.close)
+    stack.callback(audit_refused.close)
     return ApiContext(
         resources=resources,
         events=events,
@@ -93,6 +94,7 @@ async def _open_context(
         ids=ids,
         tokens=Tokens.open(data.pki, clock, ids),
         audit=audit,
+        audit_refused=audit_refused,
     )
 
 
