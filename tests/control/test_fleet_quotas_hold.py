@@ -58,6 +58,26 @@ class People:
         stamped = meta.created({**wanted, "metadata": metadata}, self.world.ids.uid(), self.world.clock.wall_ms())
         await self.store(resource, validate(kind, stamped).object)
 
+    async def forge(self, name: str, how: tuple[str, bool, int]) -> None:
+        """A set that says of itself who owns it."""
+        owner, names_cluster, replicas = how
+        found = self.world.get(CLUSTERS, "a") or {"metadata": {"uid": "uid-of-none"}}
+        gone, real = (
+            {"apiVersion": meta.API_VERSION, "kind": "AgentCluster", "name": "a", "uid": uid, "controller": True}
+            for uid in ("uid-of-gone", found["metadata"]["uid"])
+        )
+        wanted = agent_set(name, replicas, **({"cluster": "a"} if names_cluster else {}))
+        wanted["metadata"]["ownerReferences"] = {
+            "real": [real],
+            "gone": [gone],
+            "two": [gone, real],
+            "two, real first": [real, gone],
+            "no controller": [{**real, "controller": False}],
+            "other kind": [{**real, "kind": "Wheel"}],
+            "other name": [{**real, "name": "b"}],
+        }[owner]
+        await self.make(SETS, wanted)
+
     async def scale(self, name: str, replicas: int) -> None:
         found = self.world.get(SETS, name)
         if found is not None:
@@ -76,10 +96,12 @@ class People:
 # Few of each, so that steps meet: one cluster that fits, and what would not fit beside it.
 names, templates, counts = st.just("a"), st.sampled_from(["x", "y"]), st.sampled_from([1, 3, 7])
 sets = st.sampled_from(["a-x", "a-x", "a-y", "own"])
+owners = st.sampled_from(["real", "gone", "two", "two, real first", "no controller", "other kind", "other name"])
 steps = st.one_of(
     st.tuples(st.just("cluster"), names, st.dictionaries(templates, counts, min_size=1)),
     st.tuples(st.just("set"), sets, counts),
-    st.tuples(st.just("scale"), sets, counts),
+    st.tuples(st.just("forge"), st.sampled_from(["own", "a-x", "a-x-us"]), st.tuples(owners, st.booleans(), counts)),
+    st.tuples(st.just("scale"), st.one_of(sets, st.just("a-x-us")), counts),
     st.tuples(st.just("let go"), sets, st.none()),
     st.tuples(st.just("delete set"), sets, st.none()),
     st.tuples(st.just("delete"), names, st.sampled_from(["", "orphan"])),
@@ -97,6 +119,9 @@ SCALED_AND_DELETED = [
 
 SCALED_UP = [("cluster", "a", {"x": 1}), ("scale", "a-x", 7), ("set", "own", 7), ("cluster", "a", {"x": 3})]
 
+FORGED = [("cluster", "a", {"x": 7}), ("forge", "own", ("real", False, 3)), ("scale", "own", 7)]
+FORGED_SHARE = [("cluster", "a", {"x": 3}), ("delete set", "a-x", None), ("forge", "a-x", ("real", False, 7))]
+
 
 async def act(people: People, step: tuple[str, str, Any]) -> None:
     what, name, how = step
@@ -104,6 +129,8 @@ async def act(people: People, step: tuple[str, str, Any]) -> None:
         await people.make(CLUSTERS, cluster(name, **how))
     elif what == "set":
         await people.make(SETS, agent_set(name, how))
+    elif what == "forge":
+        await people.forge(name, how)
     elif what == "scale":
         await people.scale(name, how)
     elif what == "let go":
@@ -121,6 +148,8 @@ def wanted(world: World) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.3])), min_size=5, max_size=16))
+@example(steps=[(step, 0.0) for step in FORGED])
+@example(steps=[(step, 0.0) for step in FORGED_SHARE])
 @example(steps=[(step, 0.3) for step in SCALED_UP[:3]])
 @example(steps=[(step, 0.3) for step in SCALED_UP])
 @example(steps=[(step, 0.3) for step in SCALED_AND_DELETED])

@@ -98,10 +98,39 @@ def test_sets_count_by_themselves_unless_a_cluster_that_is_there_controls_them()
     )
     assert amounts(owner, sets=[mine])["agents"] == 3000
     assert amounts(owner, sets=[mine, gone])["agents"] == 10_000
-    # Its fleet is about to remove it.
-    assert amounts(owner, sets=[agent_set("surplus", 50, controller=owner)])["agents"] == 3000
     # A name that somebody else has is declared by both.
     assert amounts(owner, sets=[agent_set("support-chat", 2)])["agents"] == 5000
+
+
+OWNER = cluster("regions: [{name: us, agent_distribution: {talk_agents: 3}}]")
+REAL = meta.controlled_by(OWNER)
+GONE = {**REAL, "uid": "uid-of-gone"}
+
+
+@pytest.mark.parametrize(
+    ("name", "references", "counted"),
+    [
+        ("support-talk-agent-us", [REAL], 3),
+        ("support-talk-agent-eu", [REAL], 8),  # a share, but of another region
+        ("support-talk-agent", [REAL], 8),
+        ("surplus", [REAL], 8),
+        ("support-talk-agent-us", [{**REAL, "controller": False}], 8),
+        ("support-talk-agent-us", [{**REAL, "kind": "Wheel"}], 8),  # no fleet is woken by it
+        ("support-talk-agent-us", [{**REAL, "name": "other"}], 8),
+        ("support-talk-agent-us", [GONE], 8),
+        ("support-talk-agent-us", [GONE, REAL], 8),
+        ("surplus", [REAL, GONE], 8),
+        ("surplus", [], 8),
+    ],
+)
+@pytest.mark.parametrize("spec", [{}, {"cluster": "support"}, {"cluster": "none"}])
+def test_who_says_that_a_cluster_owns_a_set_escapes_no_count(
+    name: str, references: list[Object], counted: int, spec: Object
+) -> None:
+    forged = agent_set(name, 5)
+    forged["metadata"]["ownerReferences"] = references
+    forged["spec"] |= spec
+    assert amounts(OWNER, sets=[forged])["agents"] == counted * 1000
 
 
 def test_a_set_that_was_scaled_itself_counts_for_more_and_never_for_less() -> None:

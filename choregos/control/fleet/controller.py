@@ -25,6 +25,8 @@ from choregos.control.term import Leader, Term
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.resources import meta
+from choregos.resources.kind import ReadOnlyObject
+from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.registry import KINDS
 from choregos.store.leases.election import LeaderElection
 from choregos.store.port import Fence
@@ -100,8 +102,8 @@ class FleetTerm(Term):
             if change.resource == CLUSTERS:
                 self._clusters.wake(Key(metadata["namespace"], metadata["name"]))
             elif change.resource == SETS:
-                if change.object["spec"].get("cluster"):
-                    self._clusters.wake(Key(metadata["namespace"], change.object["spec"]["cluster"]))
+                for name in _clusters_of(change.object):
+                    self._clusters.wake(Key(metadata["namespace"], name))
                 if change.type is ChangeType.DELETED:
                     for key in self._claims.wanting(change.object):
                         self._clusters.wake(key)
@@ -128,3 +130,10 @@ class FleetTerm(Term):
             yield from self._judge.owners(change.object)  # one of them may wait for its dependents to go
         elif change.object["metadata"].get("ownerReferences") or meta.is_deleting(change.object):
             yield garbage_key(change.resource, change.object)
+
+
+def _clusters_of(agent_set: ReadOnlyObject) -> set[str]:
+    """The names of those it belongs to, or says that it does: whoever writes a set can leave out either."""
+    references = agent_set["metadata"].get("ownerReferences") or ()
+    names = {reference["name"] for reference in references if reference["kind"] == AGENTCLUSTER.kind}
+    return names | {agent_set["spec"]["cluster"]} if agent_set["spec"].get("cluster") else names

@@ -4,12 +4,15 @@ What is declared for agents counts, not what runs: replicas times needs of every
 stored. Agents that drain, or that a rolling update has for a while beside the old ones, do not. Invariant: nothing that
 controllers do to make the declared state true raises the use of what is declared. So a cluster counts for what it
 declares also where one of its sets was scaled to less, because deleting that set brings all of its agents back; where
-one was scaled to more, for that. What is being deleted declares nothing; its object counts until it is gone.
+one was scaled to more, for that. A set counts as its cluster's only by its name, which the cluster must ask for:
+whoever may write sets can also write who controls them. What is being deleted declares nothing; its object counts until
+it is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from choregos.resources import meta
@@ -27,6 +30,12 @@ DECLARING = frozenset({AGENTCLUSTER.plural, AGENTSET.plural})
 
 Objects = Callable[[str], Sequence[ReadOnlyObject]]
 """The objects of a resource, named by its plural, in one namespace."""
+
+_Identity = tuple[str, str]
+"""Name and uid of a cluster: what a reference must have right to be one to it."""
+
+_set_name = lru_cache(maxsize=4096)(set_name)
+"""The same names are asked for at every write of a namespace, and take longer to make than all else of a share."""
 
 _ONE = 1000
 _DEFAULTS = {CPU: DEFAULT_CPU, MEMORY: DEFAULT_MEMORY, GPU: "0"}
@@ -54,22 +63,28 @@ def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
 def declared(objects: Objects) -> dict[str, Milli]:
     """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths."""
     total = dict.fromkeys((AGENTS, *_DEFAULTS), 0)
-    clusters = {each["metadata"]["uid"]: each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)}
-    scaled: dict[tuple[str, str], ReadOnlyObject] = {}
+    clusters = {
+        _identity(each["metadata"]): each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)
+    }
+    controlled: dict[_Identity, dict[str, ReadOnlyObject]] = {}
     for agent_set in objects(AGENTSET.plural):
         if meta.is_deleting(agent_set):
             continue
         controller = _controller(agent_set)
-        if controller not in clusters:
-            _add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"])
-        elif _declared_replicas(agent_set) != str(agent_set["spec"]["replicas"]):
-            scaled[controller, agent_set["metadata"]["name"]] = agent_set
-    for uid, cluster in clusters.items():
+        if controller in clusters:
+            controlled.setdefault(controller, {})[agent_set["metadata"]["name"]] = agent_set
+        else:
+            _add_set(total, agent_set)
+    for identity, cluster in clusters.items():
+        sets = controlled.get(identity, {})
         for share in shares(cluster["spec"]):
             replicas = share.replicas
-            if scaled:  # rarely, and the name of a set takes time to make
-                replicas = max(replicas, _scaled_to(scaled, uid, cluster, share))
+            if sets:
+                name = _set_name(cluster["metadata"]["name"], share.entry["name"], share.region)
+                replicas = max(replicas, _scaled_to(sets.pop(name, None), share))
             _add(total, share.entry, replicas)
+        for agent_set in sets.values():  # the cluster does not ask for them
+            _add_set(total, agent_set)
     return total
 
 
@@ -110,25 +125,29 @@ def shown(name: str, amount: Milli) -> str:
     return format_binary(amount) if DECLARED.get(name) == MEMORY else format_decimal(amount)
 
 
-def _controller(agent_set: ReadOnlyObject) -> str:
-    """The uid of its controller, if it has one."""
+def _identity(named: Mapping[str, Any]) -> _Identity:
+    """Of a cluster's metadata, or of a reference to it."""
+    return named["name"], named["uid"]
+
+
+def _controller(agent_set: ReadOnlyObject) -> _Identity | None:
+    """The cluster that it says controls it, whether there is one or not."""
     references = agent_set["metadata"].get("ownerReferences") or ()
-    return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
+    first = next((reference for reference in references if reference.get("controller")), None)
+    return _identity(first) if first is not None and first["kind"] == AGENTCLUSTER.kind else None
 
 
-def _declared_replicas(agent_set: ReadOnlyObject) -> str:
-    """The count that its cluster last gave it, as text."""
-    return str((agent_set["metadata"].get("annotations") or {}).get(meta.DECLARED_REPLICAS_ANNOTATION, ""))
-
-
-def _scaled_to(
-    scaled: Mapping[tuple[str, str], ReadOnlyObject], uid: str, cluster: ReadOnlyObject, share: Share
-) -> int:
+def _scaled_to(agent_set: ReadOnlyObject | None, share: Share) -> int:
     """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
-    agent_set = scaled.get((uid, set_name(cluster["metadata"]["name"], share.entry["name"], share.region)))
-    if agent_set is None or _declared_replicas(agent_set) != str(share.replicas):
+    if agent_set is None:
         return 0
-    return int(agent_set["spec"]["replicas"])
+    annotations = agent_set["metadata"].get("annotations") or {}
+    declared_last = annotations.get(meta.DECLARED_REPLICAS_ANNOTATION)
+    return int(agent_set["spec"]["replicas"]) if declared_last == str(share.replicas) else 0
+
+
+def _add_set(total: dict[str, Milli], agent_set: ReadOnlyObject) -> None:
+    _add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"])
 
 
 def _add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) -> None:
