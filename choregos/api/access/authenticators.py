@@ -28,6 +28,10 @@ _BEARER_SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 """A WebSocket client in a browser cannot send headers; it names its token as a subprotocol, in base64url."""
 
 
+class Unbound(Unauthenticated):
+    """A token of ours whose account is not here. Another server may have made that a moment ago."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authenticators:
     """Both ways to be known.
@@ -42,7 +46,8 @@ class Authenticators:
     def user(self, connection: HTTPConnection) -> User:
         """
         Raises:
-            Unauthenticated: nobody that is known; says why.
+            Unbound: what is stored here does not know who it is.
+            Unauthenticated: nobody that is known, whatever is stored; says why.
         """
         certificate = connection.scope.get(PEER)
         found = _certified(certificate) if certificate else self.bearer(_token(connection))
@@ -52,7 +57,8 @@ class Authenticators:
         """The service account of a token, without the group of everybody.
 
         Raises:
-            Unauthenticated: the token is not valid, or what it is bound to is gone.
+            Unbound: what the token is bound to is gone.
+            Unauthenticated: the token is not valid.
         """
         claims = self.tokens.check(token, audiences)
         self._require("serviceaccounts", claims.namespace, claims.account)
@@ -64,9 +70,9 @@ class Authenticators:
         try:
             found = self.resources.get(resource, namespace, bound.name)
         except NotFound as error:
-            raise Unauthenticated(f"what the token is bound to is gone: {resource} {bound.name}") from error
+            raise Unbound(f"what the token is bound to is gone: {resource} {bound.name}") from error
         if found["metadata"]["uid"] != bound.uid or meta.is_deleting(found):
-            raise Unauthenticated(f"what the token is bound to is gone: {resource} {bound.name} has been made anew")
+            raise Unbound(f"what the token is bound to is gone: {resource} {bound.name} has been made anew")
 
 
 def _certified(certificate: Mapping[str, Any]) -> User:

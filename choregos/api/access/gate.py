@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from choregos.api.access import impersonation, refusals
 from choregos.api.access.auditing import COMPLETE, Auditor, Trail
-from choregos.api.access.authenticators import Authenticators
+from choregos.api.access.authenticators import Authenticators, Unbound
 from choregos.api.access.grants import Grants
 from choregos.api.access.pace import Pace
 from choregos.api.rules import status
@@ -50,7 +50,7 @@ class Gate:
 
     async def admit(self, connection: HTTPConnection) -> Passage:
         """Judges by what is newest in the store: what one server has given or taken is so at every other. Documents,
-        which are the same for all, are given by what this server knows.
+        which are the same for all, are given by what this server knows; who shows nothing valid asks nobody.
 
         Args:
             connection: a `Request`, or a `WebSocket` that has not been accepted.
@@ -86,7 +86,7 @@ class Gate:
         seen = resources.revision
         try:
             passage = self._admit(connection, trail)
-        except (Unauthenticated, Refusal):
+        except (Unbound, Refusal):
             if not await self._has_news(seen):
                 raise
             passage = self._admit(connection, trail)
@@ -113,7 +113,7 @@ class Gate:
             user = trail.user = self.authenticators.user(connection)
         except Unauthenticated as error:
             trail.reason = str(error)
-            raise Unauthenticated(f"Unauthorized: {error}") from error
+            raise type(error)(f"Unauthorized: {error}") from error
         other = impersonation.wanted_user(connection.headers)
         if other is not None:
             for part in impersonation.needed(other):
