@@ -10,7 +10,10 @@ from choregos.api.requests import ApiRequest
 from choregos.api.rules.options import ListOptions
 from choregos.api.rules.status import bad_request
 from choregos.api.sources import AnySource
+from choregos.resources import registry
 from choregos.resources.events import as_recorded
+from choregos.resources.kind import Kind
+from choregos.resources.schema import has_value, structure
 from choregos.resources.selectors import (
     FieldRequirement,
     FieldSelector,
@@ -36,13 +39,15 @@ class Selection:
 def select(call: ApiRequest, options: ListOptions) -> Selection:
     """
     Raises:
-        Refusal: 400, a selector cannot be read.
+        Refusal: 400, a selector cannot be read, or asks for a field that no such object has: it would select nothing,
+            or, with `!=`, everything.
     """
     try:
         labels = parse_label_selector(options.label_selector)
         fields = parse_field_selector(options.field_selector)
     except ValueError as error:
         raise bad_request(f"unable to parse the selector: {error}") from error
+    _check_fields(call.kind, fields)
     if call.kind.plane == "event":
         fields = as_recorded(fields)
     if call.target.name:
@@ -51,6 +56,16 @@ def select(call: ApiRequest, options: ListOptions) -> Selection:
     if not labels and not fields:
         return Selection(None)
     return Selection(_question(call.reading(), labels, fields), fields.value_of("metadata.name") or "")
+
+
+def _check_fields(kind: Kind, fields: FieldSelector) -> None:
+    """Raises: Refusal 400, no object of the kind has a field by which it is selected."""
+    # Of measurements, the fields are those of what is measured.
+    shown = registry.by_plural("", "v1", kind.plural) if kind.plane.endswith("metrics") else kind
+    assert shown is not None
+    for each in fields.requirements:
+        if each.path not in shown.selectable and not has_value(structure(shown), each.path):
+            raise bad_request(f"field label not supported: {each.path}")
 
 
 def _question(source: AnySource, labels: LabelSelector, fields: FieldSelector) -> Callable[[Any], bool]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from choregos.foundation.terminal import printable
@@ -128,10 +129,13 @@ _SHOWN_AS = {"Pod": "Agent", "Node": "AgentNode"}
 
 def as_recorded(fields: FieldSelector) -> FieldSelector:
     """A selector of events for what is recorded: of an Agent, where it asks for those of its Pod; of an AgentNode,
-    where it asks for those of its Node.
+    where it asks for those of its Node. Who asks for a source means its component, as in Kubernetes.
 
     Kubelets put a node's name where its uid belongs, and kubectl asks for such as well; ours have no uid then.
     """
+    fields = FieldSelector(
+        tuple(replace(each, path="source.component") if each.path == "source" else each for each in fields.requirements)
+    )
     recorded = _SHOWN_AS.get(fields.value_of("involvedObject.kind") or "")
     if recorded is None:
         return fields

@@ -105,6 +105,8 @@ class Kind:
         instead: for who tries what is not among the verbs: what to do instead.
         changes: given the stored and the validated object of an update, every fault of the change.
         subresources: served by handlers of their own.
+        selectable: dotted paths that a field selector may name although no object has them, as clients know them of
+            Kubernetes; besides those of the schema.
     """
 
     group: str
@@ -130,6 +132,7 @@ class Kind:
     instead: str = ""
     changes: Callable[[ReadOnlyObject, ReadOnlyObject], Iterable[FieldError]] | None = None
     subresources: tuple[Subresource, ...] = ()
+    selectable: tuple[str, ...] = ()
 
     @property
     def is_projected(self) -> bool:

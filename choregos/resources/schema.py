@@ -181,6 +181,16 @@ def _node(schema: Schema) -> Node:
     return Node("object", atomic=atomic, fields=fields, element=element, names_within=names_within)
 
 
+def has_value(node: Node, path: str) -> bool:
+    """Whether one value may stand at a dotted path. Below free-form parts everything may."""
+    place: Node | None = node
+    for name in path.split("."):
+        if place is None or place.form == "any":
+            break
+        place = (place.fields.get(name) or place.element) if place.form == "object" else None
+    return place is not None and place.form in ("scalar", "any")
+
+
 def element_name(node: Node, item: Any) -> tuple[Any, ...] | None:
     """What names an element of a named list: its value, or those of its keys; None if it does not say."""
     if node.unique:

@@ -128,6 +128,11 @@ async def test_pods_are_the_agents(world: Any) -> None:
         ("spec.nodeName=", ["idle-0"]),
         ("metadata.name=web-1,metadata.namespace=default", ["web-1"]),
         ("spec.schedulerName=choregos,status.phase!=Running", ["idle-0"]),
+        (
+            "spec.restartPolicy=Always,status.podIP=,spec.serviceAccountName=",
+            ["idle-0", "web-0", "web-1"],
+        ),
+        ("status.podIPs!=10.0.0.1,status.nominatedNodeName=,spec.nodeName!=n1", ["idle-0"]),
     ],
 )
 async def test_pods_are_selected_by_their_fields(world: Any, selector: str, names: list[str]) -> None:

@@ -110,6 +110,7 @@ EVENT = Kind(
     short_names=("ev",),
     has_status=False,
     plane="event",
+    selectable=("source",),
     columns=(
         Column("Last Seen", _last_seen, description="Time since it happened last."),
         Column("Type", path("type"), description="Normal or Warning."),

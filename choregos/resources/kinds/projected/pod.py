@@ -226,4 +226,10 @@ POD = Kind(
         Subresource("log", ("", "v1", "Pod"), ("get",)),
         Subresource("portforward", ("", "v1", "PodPortForwardOptions"), ("create", "get")),
     ),
+    selectable=(
+        "spec.serviceAccountName",
+        "status.nominatedNodeName",
+        "status.podIP",
+        "status.podIPs",
+    ),
 )
