@@ -54,6 +54,20 @@ async def test_every_fault_of_a_manifest_is_shown_at_once(kubectl: Any, command:
     assert refused.error.count("\n* ") == len(FAULTS)
 
 
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ('{"op":"test","path":"/data/a","value":"2"}', "testing path /data/a failed"),
+        ('{"op":"remove","path":"/data/b"}', "the path /data/b does not exist"),
+    ],
+)
+async def test_why_a_json_patch_does_not_fit_is_shown(kubectl: Any, operation: str, why: str) -> None:
+    await kubectl("create", "configmap", "m1", "--from-literal=a=1")
+    patch = f'[{{"op":"test","path":"/data/a","value":"1"}},{operation}]'
+    refused = await kubectl.run("patch", "configmap", "m1", "--type", "json", "-p", patch)
+    assert (refused.code, refused.error) == (1, f'The ConfigMap "m1" is invalid: patch[1]: {why}\n')
+
+
 ODD = """
 apiVersion: choregos.dev/v1
 kind: AgentCluster

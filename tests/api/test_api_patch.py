@@ -101,6 +101,8 @@ def test_a_json_patch_that_does_not_fit_is_refused(document: Any, operation: Any
         apply_operations(document, [operation])
     assert caught.value.code == code
     assert document == before
+    # Of what is invalid, clients show the causes only.
+    assert [cause.path for cause in caught.value.causes] == (["patch[0]"] if code == 422 else [])
 
 
 def test_a_json_patch_cannot_grow_without_bound() -> None:

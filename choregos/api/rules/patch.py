@@ -9,6 +9,7 @@ import copy
 from typing import Any
 
 from choregos.api.rules.status import Refusal, bad_request
+from choregos.foundation.errors import FieldError
 from choregos.resources.kind import equal
 
 OPERATIONS_MAX = 10_000
@@ -100,7 +101,8 @@ def _pointer(operation: dict[str, Any], key: str) -> list[str]:
 
 
 def _unfit(number: int, message: str) -> Refusal:
-    return Refusal(422, "Invalid", f"operation {number} of the JSON patch does not fit: {message}")
+    cause = FieldError(f"patch[{number}]", message, "UnexpectedServerResponse")  # kubectl prints nothing but causes
+    return Refusal(422, "Invalid", f"operation {number} of the JSON patch does not fit: {message}", causes=(cause,))
 
 
 def _read(document: Any, path: list[str], number: int) -> Any:
