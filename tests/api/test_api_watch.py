@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
 from choregos.foundation.clock import SystemClock
@@ -83,6 +85,21 @@ async def test_a_table_watch_has_its_columns_once_and_one_row_per_event(client: 
         assert second["object"]["columnDefinitions"] == []
         assert second["object"]["rows"][0]["cells"][0] == "n2"
         assert second["object"]["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
+
+
+@pytest.mark.parametrize("form", ["PartialObjectMetadata", "PartialObjectMetadataList"])
+async def test_a_watch_of_metadata_shows_nothing_else_in_its_bookmarks_either(
+    client: Any, manifests: Any, form: str
+) -> None:
+    await client.post(NODES, manifests.node("n1"))
+    accept = f"application/json;as={form};g=meta.k8s.io;v=v1"
+    async with client.stream(NODES, accept, **INITIAL) as stream:
+        added, bookmark = await stream.line(), await stream.line()
+    assert (added["type"], bookmark["type"]) == ("ADDED", "BOOKMARK")
+    for seen in (added, bookmark):
+        assert seen["object"].keys() == {"kind", "apiVersion", "metadata"}
+        assert (seen["object"]["kind"], seen["object"]["apiVersion"]) == ("PartialObjectMetadata", "meta.k8s.io/v1")
+    assert bookmark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 async def test_many_changes_at_once_all_arrive_in_order(client: Any, manifests: Any) -> None:

@@ -91,6 +91,8 @@ class View:
             metadata["annotations"] = INITIAL_EVENTS_END
         if self.form == "Table":
             return {"type": "BOOKMARK", "object": tables.empty(metadata)}
+        if self.form != "Object":
+            return {"type": "BOOKMARK", "object": tables.partial({"metadata": metadata})}
         return {
             "type": "BOOKMARK",
             "object": {"kind": self.kind.kind, "apiVersion": self.api_version, "metadata": metadata},
