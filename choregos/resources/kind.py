@@ -105,6 +105,8 @@ class Kind:
         instead: for who tries what is not among the verbs: what to do instead.
         changes: given the stored and the validated object of an update, every fault of the change.
         subresources: served by handlers of their own.
+        returns_deleted: a deletion is answered with the last state of the object, as clients know it of this kind in
+            Kubernetes; else with a Status, unless something holds the object yet.
         selectable: dotted paths that a field selector may name although no object has them, as clients know them of
             Kubernetes; besides those of the schema.
     """
@@ -132,6 +134,7 @@ class Kind:
     instead: str = ""
     changes: Callable[[ReadOnlyObject, ReadOnlyObject], Iterable[FieldError]] | None = None
     subresources: tuple[Subresource, ...] = ()
+    returns_deleted: bool = False
     selectable: tuple[str, ...] = ()
 
     @property

@@ -305,3 +305,26 @@ async def test_an_object_cannot_be_renamed_by_writing_it(client: Any, manifests:
     assert (refused.code, refused.json["reason"]) == (400, "BadRequest")
     assert (await client.put(f"{CLUSTERS}/missing", manifests.cluster("missing"))).code == 404
     assert (await client.post(CLUSTERS, manifests.cluster())).code == 409
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec", "answered"),
+    [
+        ("serviceaccounts", {}, "ServiceAccount"),
+        ("resourcequotas", {"spec": {"hard": {"count/configmaps": "3"}}}, "ResourceQuota"),
+        ("configmaps", {}, "Status"),
+        ("secrets", {}, "Status"),
+    ],
+)
+async def test_a_deletion_is_answered_as_clients_know_it_of_the_kind(
+    client: Any, plural: str, spec: Any, answered: str
+) -> None:
+    path = f"/api/v1/namespaces/default/{plural}"
+    made = (await client.post(path, {"metadata": {"name": "x"}, **spec})).json
+    tried = await client.delete(f"{path}/x", dryRun="All")
+    gone = await client.delete(f"{path}/x")
+    for reply in (tried, gone):
+        assert (reply.code, reply.json["kind"], reply.json["apiVersion"]) == (200, answered, "v1")
+        told = reply.json["details"] if answered == "Status" else reply.json["metadata"]
+        assert (told["name"], told["uid"]) == ("x", made["metadata"]["uid"])
+    assert (await client.get(f"{path}/x")).code == 404

@@ -264,7 +264,7 @@ async def delete(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     source = _stored(call)
     document, finished = await _delete_one(call, source, call.target.namespace, call.name, options)
-    if finished:
+    if finished and not call.kind.returns_deleted:
         return answer(success(call.subject, document["metadata"]["uid"]))
     return answer(call.view.object(document))
 

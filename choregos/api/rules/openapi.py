@@ -190,7 +190,8 @@ def _operation(kind: Kind, served: tuple[str, str], method: str, verb: str, sche
     answered = {
         "list": _reference(f"{schema}List"),
         "deletecollection": _reference(f"{schema}List"),
-        "delete": {"anyOf": [_reference(_STATUS), body]},  # the object, if something holds it yet
+        # Elsewhere the object too, if something holds it yet.
+        "delete": body if kind.returns_deleted else {"anyOf": [_reference(_STATUS), body]},
     }.get(verb, body)
     succeeded = {"201": _answer("Created", answered)} if method == "post" else {"200": _answer("OK", answered)}
     if verb == "patch":

@@ -106,6 +106,7 @@ _UNRULED = Kind(
     namespaced=True,
     model=ResourceQuota,
     short_names=("quota",),
+    returns_deleted=True,
     columns=(
         NAME,
         Column("Request", _requests, description="Used of what there is at most."),

@@ -43,6 +43,7 @@ SERVICEACCOUNT = Kind(
     model=ServiceAccount,
     short_names=("sa",),
     has_status=False,
+    returns_deleted=True,
     columns=(NAME, Column("Secrets", _secrets, type="integer", description="Secrets that belong to it."), AGE),
     subresources=(Subresource("token", (AUTHENTICATION, "v1", "TokenRequest"), ("create",)),),
 )
