@@ -149,7 +149,7 @@ class ApiServer:
         self._streams = OpenStreams(context.limits.streams_max)
         self._quotas = Quotas(context.resources)
         self._fairness = Fairness(context.limits.fairness)
-        self._documents = Documents(_product_version())
+        self._documents = Documents(_product_version(), context.resources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -175,7 +175,7 @@ class ApiServer:
         try:
             passage = await self._gate.admit(request)
             if passage.target is None:
-                response = self._documents.respond(request)
+                response = await self._documents.respond(request)
             else:
                 call = self._call(request, passage, passage.target)
                 response = await self._handle(call, _handler(call))

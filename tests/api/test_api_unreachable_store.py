@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 from joserfc.jwk import OKPKey
 
+from choregos.api.handlers import health
 from choregos.foundation.errors import Temporary
 from choregos.security.tokens import Bound, Tokens
 
@@ -42,3 +44,37 @@ async def test_it_is_asked_about_a_token_whose_account_is_not_here(world: Any, c
     client = world.client.as_(None).with_headers(authorization=f"Bearer {token}")
     assert (await client.get(AGENTSETS)).code == 401
     assert catch_up.await_count == 1
+
+
+CHECKED = "[+]ping ok\n[+]store ok\nreadyz check passed\n"
+FAILED = "[+]ping ok\n[-]store failed: reason withheld\nreadyz check failed\n"
+
+
+async def test_a_server_that_cannot_reach_it_lives_and_is_not_ready(world: Any, catch_up: AsyncMock) -> None:
+    nobody = world.client.as_({"subject": ((("commonName", "nobody"),),)})
+    for path in ("/healthz", "/livez"):
+        assert (await nobody.get(path)).body == b"ok"
+    reply = await nobody.get("/readyz")
+    assert (reply.code, reply.body.decode()) == (500, FAILED)
+    catch_up.side_effect = None
+    reply = await nobody.get("/readyz")
+    assert (reply.code, reply.body) == (200, b"ok")
+    assert (await world.client.as_(None).get("/readyz")).code == 401
+
+
+async def test_one_that_waits_for_it_says_so_soon(
+    world: Any, catch_up: AsyncMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stand_still() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(health, "STORE_S", 0.05)
+    catch_up.side_effect = stand_still
+    assert (await world.client.get("/readyz")).code == 500
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+async def test_all_checks_are_listed_on_demand(client: Any, path: str) -> None:
+    assert (await client.get("/readyz", verbose="")).body.decode() == CHECKED
+    reply = await client.get(path, verbose="true")
+    assert reply.body.decode() == f"[+]ping ok\n{path[1:]} check passed\n"

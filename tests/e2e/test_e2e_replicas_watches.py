@@ -83,6 +83,7 @@ async def test_an_outage_is_told_and_nothing_is_made_up(servers: Servers, machin
                 assert told["kind"] == "Status"
             for path in (f"{CONFIGMAPS}?resourceVersion=0", "/apis", "/healthz"):
                 assert servers.ask(url, "GET", path)[0] == 200
+            assert servers.ask(url, "GET", "/readyz")[0] == 500
     finally:
         machine.process.send_signal(signal.SIGCONT)
     await servers.until_all_answer()

@@ -1,4 +1,4 @@
-"""Paths that are no resources: discovery, OpenAPI, version, health. Made once at start and served as bytes."""
+"""Paths that are no resources: discovery, OpenAPI, version. Made once at start and served as bytes; and health."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from choregos.api.handlers import health
 from choregos.api.projections.nodes import architecture
 from choregos.api.requests import answer
 from choregos.api.rules import codec, discovery, openapi
 from choregos.api.rules.status import method_not_allowed, unknown_path
+from choregos.store.resources import ResourceStore
 
 GNOSTIC = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 """As clients ask for it. The `@` is no part of a valid media type, so it is answered as one that Go can parse."""
 
 GNOSTIC_ANSWERED = GNOSTIC.replace("@", ".")
-HEALTH = ("/healthz", "/livez", "/readyz")
 
 KUBERNETES_MINOR = "36"
 """The Kubernetes release whose API conventions are followed; `kubectl version` warns of one more than a minor away."""
@@ -28,9 +29,11 @@ class Documents:
 
     Args:
         product_version: choregos' own.
+        resources: the store that a server which is ready reaches.
     """
 
-    def __init__(self, product_version: str) -> None:
+    def __init__(self, product_version: str, resources: ResourceStore) -> None:
+        self._resources = resources
         self._openapi = openapi.documents(product_version)
         self._aggregated = {
             "/api": codec.encode(discovery.aggregated(core=True)),
@@ -48,7 +51,7 @@ class Documents:
             if group:
                 self._plain[f"/apis/{group}"] = discovery.api_group(group)
 
-    def respond(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         """
         Raises:
             Refusal: 404 or 405.
@@ -63,15 +66,15 @@ class Documents:
             return Response(openapi.V2_EMPTY_GNOSTIC, media_type=GNOSTIC_ANSWERED)
         if path in self._plain:
             return answer(self._plain[path])
-        if path in HEALTH:
-            return Response(b"ok", media_type="text/plain; charset=utf-8")
+        if path in health.PATHS:
+            return await health.respond(request, self._resources)
         document = self._openapi.get(path.removeprefix("/openapi/v3/"))
         if document is None:
             raise unknown_path()
         return Response(document, media_type=codec.JSON)
 
     def _knows(self, path: str) -> bool:
-        return path in self._plain or path in HEALTH or path.removeprefix("/openapi/v3/") in self._openapi
+        return path in self._plain or path in health.PATHS or path.removeprefix("/openapi/v3/") in self._openapi
 
 
 def _version(product_version: str) -> dict[str, str]:
