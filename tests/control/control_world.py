@@ -264,7 +264,7 @@ async def controllers(
         writer = InstanceWriter(region_log, REGION)
         fleet = LeaderElection(resources_log, "fleet", "fleet", holder, clock, duration_s=lease_s)
         region = LeaderElection(region_log, REGION, "region", holder, clock, duration_s=lease_s)
-        await stack.enter_async_context(FleetController(FleetStores(resources, recorder), fleet, clock, ids))
+        await stack.enter_async_context(FleetController(FleetStores(resources, recorder, events), fleet, clock, ids))
         stores = RegionStores(resources, recorder, region_log, directory, writer, resources_log)
         await stack.enter_async_context(RegionController(stores, region, clock, ids))
         yield

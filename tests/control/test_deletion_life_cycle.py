@@ -36,7 +36,10 @@ async def fleet_alone(world: World) -> AsyncIterator[None]:
         ResourceStore(world.logs[2], clock) as events,
         EventRecorder(events, clock, ids, "fleet") as recorder,
         FleetController(
-            FleetStores(resources, recorder), LeaderElection(world.logs[0], "fleet", "fleet", "f", clock), clock, ids
+            FleetStores(resources, recorder, events),
+            LeaderElection(world.logs[0], "fleet", "fleet", "f", clock),
+            clock,
+            ids,
         ),
     ):
         yield

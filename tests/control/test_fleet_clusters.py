@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from control_world import SimNode, World, agent_set, cluster, controllers, memory_world
 
 from choregos.control.fleet.cluster_status import cluster_status
+from choregos.control.fleet.namespaces import EVENTS_PER_PASS
 from choregos.resources import meta
+from choregos.resources.events import new_event
+from choregos.store.resources import Change
 
 
 @pytest.fixture
@@ -236,6 +240,67 @@ async def test_a_namespace_says_what_it_waits_for(world: World) -> None:
     assert told("NamespaceContentRemaining")[:2] == ("False", "ContentRemoved")
     assert told("NamespaceFinalizersRemaining")[:2] == ("False", "ContentHasNoFinalizers")
     assert world.get("namespaces", "default")["status"]["phase"] == "Terminating"
+
+
+def event(name: str, namespace: str) -> dict[str, Any]:
+    involved = {"kind": "Wheel", "name": name, "namespace": namespace}
+    return new_event(involved, "Told", "of a tenant", now_ms=0, component="test")
+
+
+def told(world: World, namespace: str) -> int:
+    return len(world.events.list("events", namespace).items)
+
+
+async def test_events_go_with_their_namespace_and_do_not_come_back(world: World) -> None:
+    for name in ("gone", "kept"):
+        await world.create("namespaces", {"metadata": {"name": name, "finalizers": ["kubernetes"]}})
+        for number in range(EVENTS_PER_PASS + 3):
+            await world.events.create("events", event(f"wheel-{number}", name))
+    held = {"metadata": {"name": "held", "namespace": "gone", "finalizers": ["x/held"]}}
+    await world.create("configmaps", held)
+    await world.delete("namespaces", "gone")
+    await world.pass_time(5)
+    assert told(world, "gone") == EVENTS_PER_PASS + 3, "until the end somebody may want to read them"
+    await world.resources.delete("configmaps", world.get("configmaps", "held"))
+    await world.until(lambda: world.get("namespaces", "gone") is None)
+    assert told(world, "gone") == 0
+    await world.events.create("events", event("late", "gone"))
+    await world.until(lambda: told(world, "gone") == 0)
+    await world.create("namespaces", {"metadata": {"name": "gone", "finalizers": ["kubernetes"]}})
+    await world.events.create("events", event("new", "gone"))
+    await world.pass_time(5)
+    assert told(world, "gone") == 1
+    assert told(world, "kept") == EVENTS_PER_PASS + 3
+
+
+async def test_events_that_came_while_nobody_led_go_too() -> None:
+    async with memory_world() as world:
+        for name in ("gone", "default"):
+            await world.events.create("events", event("late", name))
+        async with controllers(world):
+            await world.until(lambda: told(world, "gone") == 0)
+            assert told(world, "default") == 1, "it is where things without a namespace are told of"
+
+
+async def test_a_namespace_says_what_it_waits_for_before_anything_is_deleted(world: World) -> None:
+    await world.create("namespaces", {"metadata": {"name": "large", "finalizers": ["kubernetes"]}})
+    for number in range(20):
+        await world.create("configmaps", {"metadata": {"name": f"one-{number}", "namespace": "large"}})
+    seen: list[str] = []
+
+    def note(changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.resource == "namespaces":
+                found = meta.condition(change.object, "NamespaceContentRemaining") or {}
+                seen.append(found.get("message", ""))
+            elif change.resource == "configmaps":
+                seen.append("deleted")
+
+    world.resources.on_change(note)
+    await world.delete("namespaces", "large")
+    await world.until(lambda: world.get("namespaces", "large") is None)
+    before = seen[: seen.index("deleted")]
+    assert "configmaps has 20 resource instances" in before[-1]
 
 
 def test_a_set_judged_at_an_older_generation_does_not_count_as_ready() -> None:

@@ -148,8 +148,8 @@ def wanted(world: World) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.3])), min_size=5, max_size=16))
-@example(steps=[(step, 0.0) for step in FORGED])
-@example(steps=[(step, 0.0) for step in FORGED_SHARE])
+@example(steps=[(step, 5.0) for step in FORGED])
+@example(steps=[(step, 5.0) for step in FORGED_SHARE])
 @example(steps=[(step, 0.3) for step in SCALED_UP[:3]])
 @example(steps=[(step, 0.3) for step in SCALED_UP])
 @example(steps=[(step, 0.3) for step in SCALED_AND_DELETED])

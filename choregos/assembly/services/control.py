@@ -49,7 +49,7 @@ async def _start_controllers(stack: AsyncExitStack, logs: Logs, config: MachineC
     fleet_events = EventRecorder(events, clock, ids, "fleet")
     region_events = EventRecorder(events, clock, ids, "region", config.region)
     fleet = FleetController(
-        FleetStores(resources, fleet_events, home=config.region),
+        FleetStores(resources, fleet_events, events, home=config.region),
         LeaderElection(logs.resources, "fleet", "fleet", holder, clock),
         clock,
         ids,

@@ -41,11 +41,13 @@ class FleetStores:
     """What the fleet's controllers read and write.
 
     Attributes:
+        events: to tell what happens. told: what was told, by whomever.
         home: the region of clusters that name none.
     """
 
     resources: ResourceStore
     events: EventRecorder
+    told: ResourceStore
     home: str = meta.LOCAL_REGION
 
 
@@ -77,7 +79,9 @@ class FleetTerm(Term):
         self._clusters = self._controller(clusters, LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
-        self._namespaces = self._controller(NamespaceReconciler(objects, kinds, clock), LOOP)
+        self._told = stores.told
+        self._namespace_keeper = NamespaceReconciler(objects, kinds, stores.told, clock)
+        self._namespaces = self._controller(self._namespace_keeper, LOOP)
         self._accounts = self._controller(AccountReconciler(objects))
         self._role_keeper = RoleReconciler(objects)
         self._roles = self._controller(self._role_keeper)
@@ -88,6 +92,7 @@ class FleetTerm(Term):
         self._owners.load()
         self._claims.load()
         stack.callback(self._resources.on_change(self._changed))
+        stack.callback(self._told.on_change(self._told_of))
         of_agents = (self._clusters, self._abandoned)
         of_namespaces = (self._garbage, self._namespaces, self._accounts, self._roles, self._quotas)
         for controller in (*of_agents, *of_namespaces):
@@ -122,6 +127,11 @@ class FleetTerm(Term):
             for controller, keys in concerned:
                 for key in keys:
                     controller.wake(key)
+
+    def _told_of(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            for key in self._namespace_keeper.concerned(change):
+                self._namespaces.wake(key)
 
     def _garbage_of(self, change: Change) -> Iterator[Key]:
         if change.type is ChangeType.DELETED:
