@@ -30,7 +30,7 @@ class FakeLogs:
         self.chosen = choice
         if instance.record.node == "gone":
             raise Temporary("node gone cannot be reached")
-        for number in (1, 2)[-choice.tail_lines if choice.tail_lines is not None else 0 :]:
+        for number in (1, 2)[0 if choice.tail_lines is None else max(0, 2 - choice.tail_lines) :]:
             yield number * 1000, "INFO", f"line {number}"
         if choice.follow:
             await self.more.wait()

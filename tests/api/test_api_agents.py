@@ -140,6 +140,39 @@ async def test_the_log_of_a_previous_instance_needs_a_restart(world: Any) -> Non
     assert world.logs.chosen.previous
 
 
+@pytest.mark.parametrize(
+    ("phase", "restarts", "reason", "said"),
+    [
+        (None, 0, "", "Assigned"),
+        (Phase.PENDING, 0, "RuntimeNotFound", "RuntimeNotFound: how to provide it"),
+        (Phase.PENDING, 1, "NodeRestarted", ""),
+        (Phase.BACKOFF, 0, "ImportFailed", ""),
+        (Phase.RUNNING, 0, "Started", ""),
+    ],
+)
+async def test_why_an_agent_has_no_log_yet_is_said(
+    world: Any, phase: Phase | None, restarts: int, reason: str, said: str
+) -> None:
+    await world.start_agents(1, ready=False)
+    record = world.context.directory.get("default", "web-0").record
+    if phase is not None:
+        status = StatusRecord(
+            1, record.uid, record.binding, phase, False, "", restarts, 3_000_000, reason, "how to provide it"
+        )
+        await world.writer.put_statuses([("default", "web-0", status)])
+        await world.context.directory.wait_for(world.writer.revision)
+
+    for kind, path in (("agent", AGENTS), ("pod", "/api/v1/namespaces/default/pods")):
+        # What was logged before is shown, whatever the agent waits for now.
+        assert (await world.client.get(f"{path}/web-0/log", tailLines=1)).body == b"INFO line 2\n"
+        empty = await world.client.get(f"{path}/web-0/log", tailLines=0)
+        if said:
+            told = f'container "agent" in {kind} "web-0" is waiting to start: {said}'
+            assert (empty.code, empty.json["message"]) == (400, told)
+        else:
+            assert (empty.code, empty.body) == (200, b"")
+
+
 async def test_the_log_of_a_pod_is_that_of_its_agent(world: Any) -> None:
     await world.start_agents(1)
     path = "/api/v1/namespaces/default/pods/web-0/log"

@@ -54,6 +54,21 @@ def test_a_node_shows_what_its_agentnode_has() -> None:
     assert not validation.validate(NODE, shown).unknown_fields
 
 
+def test_a_condition_of_a_node_says_when_it_was_last_judged() -> None:
+    since = "2026-11-22T10:00:00Z"
+    ready = {"type": "Ready", "status": "True", "reason": "NodeReady", "lastTransitionTime": since}
+    shown = node({"metadata": {"name": "n1"}, "spec": {"region": "us"}, "status": {**STATUS, "conditions": [ready]}})
+    assert shown["status"]["conditions"] == [{**ready, "lastHeartbeatTime": since}]
+    assert not validation.validate(NODE, shown).unknown_fields
+
+
+async def test_the_status_of_a_node_can_be_read_and_not_written(n1: Any) -> None:
+    read = await n1.client.get(f"{NODES}/n1/status")
+    assert (read.code, read.json) == (200, (await n1.client.get(f"{NODES}/n1")).json)
+    assert (await n1.client.patch(f"{NODES}/n1/status", {"status": {}})).code == 405
+    assert (await n1.client.get(f"{NODES}/none/status")).code == 404
+
+
 def test_a_node_that_has_not_written_its_status_yet_is_shown_too() -> None:
     shown = node({"metadata": {"name": "n1"}, "spec": {"region": "us"}})
     assert shown["status"]["conditions"] == []

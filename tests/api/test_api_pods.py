@@ -160,6 +160,17 @@ async def test_only_what_is_shown_is_made(world: Any, monkeypatch: pytest.Monkey
     assert len(made) == 1
 
 
+async def test_the_status_of_a_pod_can_be_read_and_not_written(world: Any) -> None:
+    await world.start_agents(1)
+    read = await world.client.get(f"{PODS}/web-0/status")
+    assert (read.code, read.json) == (200, (await world.client.get(f"{PODS}/web-0")).json)
+    for method in ("PUT", "PATCH", "DELETE"):
+        assert (await world.client.request(method, f"{PODS}/web-0/status", {})).code == 405, method
+    assert (await world.client.get(f"{PODS}/none/status")).code == 404
+    table = await world.client.get(f"{PODS}/web-0/status", accept=TABLE)
+    assert table.json["rows"][0]["cells"][0] == "web-0"
+
+
 async def test_a_deleted_pod_is_a_deleted_agent(world: Any) -> None:
     await world.start_agents(3)
     reply = await world.client.delete(f"{PODS}/web-0", {"gracePeriodSeconds": 0})

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from choregos.api.handlers.reading import read_page
 from choregos.api.handlers.writing import read_delete_options
 from choregos.api.node_ports import LogChoice, LogLine
+from choregos.api.projections.pods import ASSIGNED
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import metadata
 from choregos.api.rules.options import DeleteOptions, LogOptions, delete_options, list_options, log_options
@@ -24,7 +25,7 @@ from choregos.foundation.timestamp import rfc3339_micro
 from choregos.resources.kinds.projected.pod import CONTAINER
 from choregos.resources.templates import grace_s
 from choregos.store.instance import Instance
-from choregos.wire.instances import VERSION, DeletionRecord
+from choregos.wire.instances import VERSION, DeletionRecord, Phase
 
 WRITES_AT_ONCE_MAX = 256
 
@@ -100,6 +101,8 @@ async def log(call: ApiRequest) -> Response:
     lines = aiter(call.context.nodes.logs.lines(instance, choice))
     # Without `follow` the first line comes soon or never; with it, the client wants to see that it is connected.
     first = None if options.follow else await anext(lines, None)
+    if first is None and not options.follow:
+        _check_started(call, instance)
     text = _text(call, instance, lines, first, options)
     return call.streams.answer(call.flow, text, "text/plain; charset=utf-8")
 
@@ -112,6 +115,18 @@ def _check_log(call: ApiRequest, instance: Instance, options: LogOptions) -> Non
         raise bad_request(f'{call.kind.singular} "{call.name}" has no node yet, so it has logged nothing')
     if options.previous and not (instance.status is not None and instance.status.restarts):
         raise bad_request(f'{call.kind.singular} "{call.name}" has not been restarted, so there is no previous log')
+
+
+def _check_started(call: ApiRequest, instance: Instance) -> None:
+    """Raises: Refusal 400, there is no log because no worker has had the agent yet."""
+    status = instance.status
+    if status is not None and (status.phase is not Phase.PENDING or status.restarts):
+        return
+    why = (ASSIGNED, "") if status is None else (status.reason or status.phase.value, status.message)
+    raise bad_request(
+        f'container "{CONTAINER}" in {call.kind.singular} "{call.name}" is waiting to start: '
+        f"{': '.join(filter(None, why))}"
+    )
 
 
 def _is_there(call: ApiRequest, instance: Instance) -> bool:

@@ -61,10 +61,7 @@ def written(agent_node: Object, body: Any) -> Object:
 def _status(status: Mapping[str, Any]) -> Object:
     information = status.get("nodeInfo") or {}
     shown: Object = {
-        "conditions": [
-            {name: condition[name] for name in _CONDITION_PARTS if condition.get(name)}
-            for condition in status.get("conditions") or ()
-        ],
+        "conditions": [_condition(condition) for condition in status.get("conditions") or ()],
         "nodeInfo": _information(information),
     }
     if information.get("hostname"):
@@ -73,6 +70,13 @@ def _status(status: Mapping[str, Any]) -> Object:
         if status.get(part):
             shown[part] = {_RESOURCES.get(name, name): amount for name, amount in status[part].items()}
     return shown
+
+
+def _condition(condition: Mapping[str, Any]) -> Object:
+    """`v1.NodeCondition`. The region judges a node when that changes, so then it has last been heard of as well."""
+    shown = {name: condition[name] for name in _CONDITION_PARTS if condition.get(name)}
+    judged = shown.get("lastTransitionTime")
+    return {**shown, "lastHeartbeatTime": judged} if judged else shown
 
 
 def _information(information: Mapping[str, Any]) -> Object:

@@ -28,6 +28,8 @@ from choregos.wire.instances import Phase, StatusRecord
 
 GPU = f"{meta.GROUP}/gpu"
 SCHEDULER = "choregos"
+ASSIGNED = "Assigned"
+"""Why an agent waits of which its node has said nothing yet."""
 
 
 def pod(instance: Instance) -> Object:
@@ -172,7 +174,7 @@ def _container_status(instance: Instance) -> Object:
 
 def _state(status: StatusRecord | None) -> Object:
     if status is None:
-        return {"waiting": {"reason": "Assigned"}}
+        return {"waiting": {"reason": ASSIGNED}}
     match status.phase:
         case Phase.RUNNING | Phase.STOPPING:
             return {"running": {"startedAt": time(status.since_ms)}}

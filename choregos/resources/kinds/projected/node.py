@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from choregos.resources.columns import AGE, NAME, path
-from choregos.resources.kind import Column, Kind, ReadOnlyObject
+from choregos.resources.kind import Column, Kind, ReadOnlyObject, Subresource
 from choregos.resources.kinds.agentnode import Taint, readiness
-from choregos.resources.kinds.parts import Condition, Part, Qualified, Quantity, Resource
+from choregos.resources.kinds.parts import Condition, Part, Qualified, Quantity, Resource, Time
 
 ROLE_LABEL = "node-role.kubernetes.io/"
 """Prefix of the labels whose rest is printed as a role."""
@@ -58,6 +58,14 @@ class NodeSystemInfo(Part):
     """Empty: nobody asks the machine."""
 
 
+class NodeCondition(Condition):
+    """One aspect of the state of a node."""
+
+    last_heartbeat_time: Time | None = None
+    """When it was last judged: when the node was new, fell silent or was heard of again. In between, its lease says
+    that it is alive."""
+
+
 class NodeStatus(Part):
     """What the node has and how it is."""
 
@@ -67,7 +75,7 @@ class NodeStatus(Part):
     """What of its capacity agents may use."""
     capacity: dict[Qualified, Quantity] | None = None
     """What the node has: `cpu`, `memory`, `choregos.dev/gpu`, and `pods`, the most agents it takes."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: list[NodeCondition] = Field(default_factory=list)
     """`Ready`: the node is alive and takes agents."""
     node_info: NodeSystemInfo | None = None
     """The machine and the software on it."""
@@ -122,4 +130,5 @@ NODE = Kind(
         _information("kernelVersion", "Kernel-Version", "Release of the kernel."),
         _information("containerRuntimeVersion", "Container-Runtime", "What runs the agents."),
     ),
+    subresources=(Subresource("status", ("", "v1", "Node"), ("get",)),),
 )

@@ -225,6 +225,7 @@ POD = Kind(
         Subresource("exec", ("", "v1", "PodExecOptions"), ("create", "get")),
         Subresource("log", ("", "v1", "Pod"), ("get",)),
         Subresource("portforward", ("", "v1", "PodPortForwardOptions"), ("create", "get")),
+        Subresource("status", ("", "v1", "Pod"), ("get",)),
     ),
     selectable=(
         "spec.serviceAccountName",
