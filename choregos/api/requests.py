@@ -78,8 +78,11 @@ class ApiRequest:
 
     @property
     def view(self) -> View:
-        accepted = codec.accept(self.request.headers.get("accept", ""))
-        return view(self.kind, self.api_version, accepted, self.query.get("includeObject"))
+        """
+        Raises:
+            Refusal: 406, the client takes nothing that is served; 400, it asks for rows that are unknown.
+        """
+        return view(self.kind, self.api_version, accepted(self.request), self.query.get("includeObject"))
 
     def author(self, options: WriteOptions) -> Author:
         """Who writes, for `managedFields`."""
@@ -117,6 +120,11 @@ class ApiRequest:
         """The source, of a kind that has one."""
         assert self.source is not None, f"{self.kind.kind} is not stored"
         return self.source
+
+
+def accepted(request: Request) -> codec.Accept:
+    """What form of the answer the client takes. Raises: Refusal 406, none that is served."""
+    return codec.accept(",".join(request.headers.getlist("accept")))
 
 
 def answer(document: Any, code: int = 200, warnings: Iterable[str] = ()) -> Response:

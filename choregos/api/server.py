@@ -132,6 +132,9 @@ _SOCKETS: dict[Handler, Callable[[ApiRequest, WebSocket], Awaitable[None]]] = {
 }
 """By what answers the request without a WebSocket: what serves it with one."""
 
+_WITHOUT_FORM = ("exec", "log", "portforward")
+"""Subresources that are answered with text, or not with a document at all."""
+
 _WITHOUT_SEAT = ("virtual", "pod metrics", "node metrics")
 """Planes that wait for an agent or a node, or are answered from memory: nobody shall wait for a seat of theirs."""
 
@@ -184,7 +187,9 @@ class ApiServer:
                 response = await self._documents.respond(request)
             else:
                 call = self._call(request, passage, passage.target)
-                response = await self._handle(call, _handler(call))
+                handler = _handler(call)
+                _check_form(call)
+                response = await self._handle(call, handler)
         except ClientDisconnect:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -308,6 +313,12 @@ def _handler(call: ApiRequest) -> Handler:
     if handler is None or (not subresource and verb not in kind.verbs) or not _addressed(target, verb):
         raise method_not_allowed(kind.instead)
     return handler
+
+
+def _check_form(call: ApiRequest) -> None:
+    """Before anything is done whose answer the client would not take. Raises: Refusal, as `ApiRequest.view`."""
+    if call.target.subresource not in _WITHOUT_FORM:
+        _ = call.view
 
 
 def _width(call: ApiRequest) -> int:

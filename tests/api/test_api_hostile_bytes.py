@@ -100,7 +100,8 @@ def requests(draw: st.DrawFn) -> tuple[str, str, bytes, dict[str, Any]]:
     word = st.text(max_size=6) | st.sampled_from(("All", "Strict", "Warn", "Ignore", "true", "false", "1", "-1"))
     names = ("dryRun", "fieldManager", "fieldValidation", "force", "gracePeriodSeconds", "propagationPolicy")
     query = draw(st.fixed_dictionaries({}, optional=dict.fromkeys(names, word)))
-    accept = draw(st.sampled_from(("application/json", "*/*", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;,=")))
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    accept = draw(st.sampled_from(("application/json", "*/*", table, "text/html", ";;,=", ";;,")))
     return method, path, body, {"content": draw(st.sampled_from(CONTENTS)), "accept": accept, **query}
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from choregos.api.handlers import health
 from choregos.api.projections.nodes import architecture
-from choregos.api.requests import answer
+from choregos.api.requests import accepted, answer
 from choregos.api.rules import codec, discovery, openapi
 from choregos.api.rules.status import method_not_allowed, unknown_path
 from choregos.store.resources import ResourceStore
@@ -54,15 +54,16 @@ class Documents:
     async def respond(self, request: Request) -> Response:
         """
         Raises:
-            Refusal: 404 or 405.
+            Refusal: 404 or 405; of discovery 406 too.
         """
         path = request.url.path.rstrip("/") or "/"
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed() if self._knows(path) else unknown_path()
-        accept = request.headers.get("accept", "")
-        if path in self._aggregated and codec.accept(accept).discovery:
-            return Response(self._aggregated[path], media_type=codec.DISCOVERY_TYPE)
-        if path == "/openapi/v2" and GNOSTIC in accept:
+        if path.startswith("/api") and path in self._plain:
+            discovery = accepted(request).discovery
+            if discovery and path in self._aggregated:
+                return Response(self._aggregated[path], media_type=codec.DISCOVERY_TYPE)
+        if path == "/openapi/v2" and GNOSTIC in request.headers.get("accept", ""):
             return Response(openapi.V2_EMPTY_GNOSTIC, media_type=GNOSTIC_ANSWERED)
         if path in self._plain:
             return answer(self._plain[path])

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from choregos.api.rules import protobuf
-from choregos.api.rules.status import bad_request, unsupported_media
+from choregos.api.rules.status import bad_request, not_acceptable, unsupported_media
 from choregos.foundation.bounded_yaml import ManifestLoader
 from choregos.foundation.errors import TooLarge
 from choregos.resources.validation import dotted
@@ -168,10 +168,14 @@ _FORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 
 
 def accept(header: str) -> Accept:
-    """The first clause of an Accept header that can be served; anything unknown is answered with plain JSON."""
+    """The first clause of an Accept header that can be served; an empty one takes anything.
+
+    Raises:
+        Refusal: 406, none can.
+    """
     for clause in header.split(","):
         media_type, *parameters = (part.strip() for part in clause.split(";"))
-        if media_type not in (JSON, "*/*", "application/*"):
+        if media_type.lower() not in (JSON, "*/*", "application/*"):
             continue
         values = dict(part.partition("=")[::2] for part in parameters)
         form, group, version = values.get("as"), values.get("g"), values.get("v")
@@ -181,4 +185,6 @@ def accept(header: str) -> Accept:
             return Accept(form)
         if group == _DISCOVERY and version == "v2" and form == "APIGroupDiscoveryList":
             return Accept(discovery=True)
+    if header.strip(" ,;"):
+        raise not_acceptable((JSON,))
     return Accept()

@@ -58,6 +58,10 @@ def unsupported_media(media_type: str, accepted: tuple[str, ...]) -> Refusal:
     return Refusal(415, "UnsupportedMediaType", message + ", ".join(accepted))
 
 
+def not_acceptable(offered: tuple[str, ...]) -> Refusal:
+    return Refusal(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(offered)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What the failed request was about; every part may be empty.
