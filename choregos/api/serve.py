@@ -71,7 +71,10 @@ HEAD_BYTES_MAX = 64 * 1024
 """Of a request's first line and headers: uvicorn keeps all of them, and whose they are is not known before they end."""
 
 HEAD_S = 30.0
-"""How long a client may take to send them, from its connection or from their first byte."""
+"""How long a client may take to send them, from the end of the handshake or from their first byte."""
+
+HANDSHAKE_S = 10.0
+"""How long the TLS handshake may take, from the connection; asyncio's own bound is 60 s."""
 
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -152,6 +155,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], Any]) -> None:
         super().__init__(config)
         self._on_stop = on_stop
+        self.servers: list[asyncio.Server] = []
         self.accepting = asyncio.Event()
 
     @contextlib.contextmanager
@@ -159,8 +163,21 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Instead of uvicorn's, which leaves no say in how long a handshake may take."""
+        for listener in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._protocol,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+            self.servers.append(server)
+        self.started = True
         self.accepting.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._on_stop()

@@ -214,3 +214,33 @@ async def test_who_sends_no_head_is_cut_off(
             writer.write(sent)
             with suppress(ConnectionError):
                 assert await reader.read() == b""
+
+
+async def test_who_begins_no_handshake_is_cut_off(
+    world: Any, settings: ServeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "HANDSHAKE_S", 0.3)
+    async with serve(world.app, settings) as serving:
+        await _no_handshake_ends(serving)
+
+
+def test_who_begins_no_handshake_is_cut_off_on_uvloop_too(
+    open_world: Any, settings: ServeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "HANDSHAKE_S", 0.3)
+
+    async def scenario() -> None:
+        async with open_world() as world, serve(world.app, settings) as serving:
+            await _no_handshake_ends(serving)
+
+    uvloop.run(scenario())
+
+
+async def _no_handshake_ends(serving: Serving) -> None:
+    for sent in (b"", b"\x16\x03\x01"):
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(serving.host, serving.port)
+            with closing(writer):
+                writer.write(sent)
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
