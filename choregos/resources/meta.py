@@ -34,6 +34,9 @@ TEMPLATE_LABEL = f"{GROUP}/template"
 SET_LABEL = f"{GROUP}/set"
 REGION_LABEL = f"{GROUP}/region"
 
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+"""On a Namespace: its name."""
+
 DECLARED_REPLICAS_ANNOTATION = f"{GROUP}/declared-replicas"
 """On an AgentSet: the count its cluster last declared. While that stays, `kubectl scale` of the set stays too."""
 

@@ -246,6 +246,19 @@ async def test_namespaces_admit_content_only_while_they_live(client: Any, manife
     assert (await client.delete(f"{NAMESPACES}/default")).code == 403
 
 
+async def test_a_namespace_is_labelled_with_its_name_whatever_clients_say(client: Any) -> None:
+    label = "kubernetes.io/metadata.name"
+    made = (await client.post(NAMESPACES, {"metadata": {"name": "team", "labels": {label: "other", "a": "b"}}})).json
+    assert made["metadata"]["labels"] == {label: "team", "a": "b"}
+    for wrong in ({label: None}, {label: "default"}, None):
+        patched = (await client.patch(f"{NAMESPACES}/team", {"metadata": {"labels": wrong}})).json
+        assert patched["metadata"]["labels"][label] == "team"
+    assert (await client.put(f"{NAMESPACES}/team", {"metadata": {}})).json["metadata"]["labels"] == {label: "team"}
+    found = (await client.get(NAMESPACES, labelSelector=f"{label} in (team, default)")).json
+    assert [each["metadata"]["name"] for each in found["items"]] == ["default", "team"]
+    assert (await client.patch(f"{NAMESPACES}/team", {"metadata": {"labels": "no"}})).code in (400, 422)
+
+
 async def test_a_scale_reads_and_writes_the_replicas(client: Any) -> None:
     template = {"name": "t", "runtime": {"python": "m:C"}}
     body = {"metadata": {"name": "lone"}, "spec": {"replicas": 2, "region": "local", "template": template}}

@@ -16,6 +16,7 @@ from choregos.resources.expansion import agent_sets
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
+from choregos.resources.kinds.namespace import NAMESPACE
 from choregos.resources.registry import KINDS
 from choregos.resources.validation import dotted, validate
 
@@ -338,6 +339,19 @@ def test_unknown_fields_are_reported_and_pruned() -> None:
     ]
     assert validate(AGENTCLUSTER, valid.object).unknown_fields == ()
     assert manifest == before
+
+
+@pytest.mark.parametrize(("kind", "rest"), [(AGENTCLUSTER, {"spec": {"agents": []}}), (NAMESPACE, {})])
+def test_annotations_have_a_size_together_counted_in_bytes(kind: Kind, rest: dict[str, Any]) -> None:
+    def annotated(**annotations: str) -> dict[str, Any]:
+        return {"metadata": {"name": "a", "annotations": annotations}, **rest}
+
+    fits = {"one": "x" * 131_000, "two": "ä" * ((262_144 - 131_000 - 6) // 2)}
+    validate(kind, annotated(**fits))
+    with pytest.raises(Invalid) as refused:
+        validate(kind, annotated(**fits, k=""))
+    (cause,) = refused.value.causes
+    assert (cause.path, cause.message) == ("metadata.annotations", "Too long: may not be more than 262144 bytes")
 
 
 def test_null_is_the_same_as_absent() -> None:

@@ -66,7 +66,7 @@ def prepare_create(kind: Kind, body: Object, *, namespace: str, stamp: Stamp) ->
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"):
         metadata.pop(name, None)
     created = meta.created({**body, "metadata": metadata}, stamp.uid, stamp.now_ms)
-    created = _with_own_finalizer(kind, created)
+    created = _with_own_label(kind, _with_own_finalizer(kind, created))
     if kind.has_status:
         # Never absent: clients that wait for a condition read it at once.
         created["status"] = {}
@@ -77,6 +77,14 @@ def _with_own_finalizer(kind: Kind, document: Object) -> Object:
     """`document` with the finalizer that holds every object of its kind until a controller has cleaned up behind it."""
     finalizer = _FINALIZERS.get((kind.group, kind.plural))
     return document if finalizer is None else meta.with_finalizer(document, finalizer)
+
+
+def _with_own_label(kind: Kind, document: Object) -> Object:
+    """`document` with the label by which selectors name a namespace: its name, whatever a client wrote there."""
+    found, labels = document["metadata"], document["metadata"].get("labels") or {}
+    if kind.kind != "Namespace" or not isinstance(labels, dict):
+        return document
+    return {**document, "metadata": {**found, "labels": {**labels, meta.NAMESPACE_NAME_LABEL: found["name"]}}}
 
 
 def check_type(kind: Kind, body: Object) -> None:
@@ -148,7 +156,7 @@ def prepare_update(kind: Kind, old: Object, body: Object, *, subresource: str = 
         metadata.pop(name, None)
     metadata = {name: before[name] for name in _KEPT if name in before} | metadata
     _check_finalizers(kind, before, metadata)
-    updated = {**body, "metadata": metadata}
+    updated = _with_own_label(kind, {**body, "metadata": metadata})
     if kind.has_status:
         updated.pop("status", None)
         if "status" in old:

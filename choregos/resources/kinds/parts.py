@@ -184,6 +184,16 @@ def _nul_fault(value: str) -> str:
     return "must not hold the character NUL" if "\0" in value else ""
 
 
+ANNOTATIONS_BYTES_MAX = 262_144
+"""Of all keys and values of one object's annotations together, as in Kubernetes."""
+
+
+def _annotations_fault(value: dict[str, str]) -> str:
+    size = sum(len(text.encode(errors="surrogatepass")) for entry in value.items() for text in entry)
+    too_long = size > ANNOTATIONS_BYTES_MAX
+    return f"Too long: may not be more than {ANNOTATIONS_BYTES_MAX} bytes" if too_long else ""
+
+
 Quantity = Annotated[str, BeforeValidator(_canonical_amount), WithJsonSchema(QUANTITY)]
 MemoryQuantity = Annotated[str, BeforeValidator(_canonical_memory), WithJsonSchema(QUANTITY)]
 Percent = Annotated[str, BeforeValidator(percent.canonical_percent), WithJsonSchema(INT_OR_STRING)]
@@ -223,6 +233,7 @@ ClassPath = Annotated[
     ),
 ]
 Labels = dict[Qualified, LabelValue]
+Annotations = Annotated[dict[Qualified, str], _checked(_annotations_fault)]
 FreeForm = Annotated[
     dict[str, Any],
     _checked(json_fault),
@@ -315,7 +326,7 @@ class ObjectMeta(Part):
     """Seconds it may take to end by itself once its deletion was asked for."""
     labels: Labels | None = None
     """Keys and values to select objects by: `team: care`."""
-    annotations: dict[Qualified, str] | None = None
+    annotations: Annotations | None = None
     """Keys and values for tools and people; nothing selects by them."""
     owner_references: Annotated[list[OwnerReference] | None, map_by("uid")] = None
     """Objects that this one is deleted with."""
