@@ -157,7 +157,9 @@ def _immutable_faults(kind: Kind, previous: ReadOnlyObject, obj: ReadOnlyObject)
     for path in kind.immutable:
         before, after = value_at(previous, path), value_at(obj, path)
         if before != after:
-            yield FieldError(path, f"cannot be changed from {_shown(before)} to {_shown(after)}", "FieldValueForbidden")
+            plain = not isinstance(before, dict) and not isinstance(after, dict)
+            message = f"cannot be changed from {_shown(before)} to {_shown(after)}" if plain else "is immutable"
+            yield FieldError(path, message, "FieldValueForbidden")
 
 
 def _invalid(kind: Kind, obj: ReadOnlyObject, faults: Sequence[FieldError]) -> Invalid:

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound
+from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound, TooLarge
 from choregos.foundation.tasks import Tasks
 from choregos.resources.kind import Object, equal
 from choregos.store.port import Fence, Record, RecordLog, Write
@@ -178,6 +178,7 @@ class ResourceStore(ReadModel[Change]):
             Conflict: one of `also` has changed since it was read, or does not exist.
             Deposed: the fence is over.
             Temporary: the log cannot be reached; the object may have been stored.
+            TooLarge: it has more bytes than the log takes; the message says how many it takes.
         """
         subject = _subject(resource, obj)
         data = _encode(obj)
@@ -247,13 +248,15 @@ class ResourceStore(ReadModel[Change]):
     ) -> Object:
         """`obj` as `write` stores it, and after it the others, so that whatever part of a batch a crash of the log
         leaves has the object that they speak of."""
-        if also:
-            others = [self._replacement(*each) for each in also]
-            sequence, *rest = await self._log.append_batch([write, *others], fence=fence)
-            await self.wait_for(rest[-1])
-        else:
-            sequence = await self._log.append(write, fence=fence)
-            await self.wait_for(sequence)
+        others = [self._replacement(*each) for each in also]
+        try:
+            if others:
+                sequence, *rest = await self._log.append_batch([write, *others], fence=fence)
+            else:
+                sequence, rest = await self._log.append(write, fence=fence), []
+        except TooLarge as error:
+            raise TooLarge(f'{resource} "{obj["metadata"]["name"]}" cannot be stored: {error}') from error
+        await self.wait_for(rest[-1] if rest else sequence)
         return _with_version(obj, sequence)
 
     # The follower's model

@@ -295,7 +295,10 @@ async def test_what_is_too_large_with_owners_is_kept_without(
     patched = await client.patch(f"{CLUSTERS}/support", {"metadata": {"labels": {"l0": "y"}}})
     assert (patched.json["metadata"]["labels"]["l0"], managers(patched)) == ("y", [])
     monkeypatch.setattr(memory, "RECORD_BYTES_MAX", 200)
-    assert (await client.post(CLUSTERS, manifests.cluster("other"))).code == 413
+    refused = await client.post(CLUSTERS, manifests.cluster("other"))
+    assert (refused.code, refused.json["reason"]) == (413, "RequestEntityTooLarge")
+    said = refused.json["message"]
+    assert said.startswith('agentclusters "other" cannot be stored: a record may have 200 bytes, this has ')
 
 
 async def test_who_may_not_create_does_not_create_by_applying(client: Any, manifests: Any) -> None:

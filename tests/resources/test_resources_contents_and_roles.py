@@ -135,6 +135,14 @@ def test_names_of_roles_may_hold_colons_and_capitals() -> None:
             validate(ROLE, {"metadata": {"name": name}})
 
 
+@pytest.mark.parametrize("kind", [ROLEBINDING, CLUSTERROLEBINDING])
+def test_what_a_binding_binds_is_immutable(kind: Any) -> None:
+    stored = validate(kind, {"metadata": {"name": "x"}, "roleRef": REFERENCE}).object
+    with pytest.raises(Invalid) as caught:
+        validate(kind, {"metadata": {"name": "x"}, "roleRef": {**REFERENCE, "name": "edit"}}, previous=stored)
+    assert [str(cause) for cause in caught.value.causes] == ["roleRef: is immutable"]
+
+
 def test_a_binding_says_of_which_group_its_subjects_are() -> None:
     subjects = [{"kind": "User", "name": "eve"}, {"kind": "ServiceAccount", "name": "bot"}]
     binding = normal(ROLEBINDING, subjects=subjects, roleRef={**REFERENCE, "apiGroup": ""})

@@ -10,7 +10,7 @@ from choregos.api.rules.status import Refusal, bad_request
 from choregos.foundation.errors import FieldError
 from choregos.foundation.timestamp import parse_rfc3339
 
-PropagationPolicies = ("Background", "Foreground", "Orphan")
+PROPAGATION_POLICIES = ("Background", "Foreground", "Orphan")
 
 MANAGER_BYTES_MAX = 128
 """Longest name of a field manager, as in Kubernetes."""
@@ -60,7 +60,7 @@ class DeleteOptions:
     """`metav1.DeleteOptions`; the preconditions are empty when there are none.
 
     Attributes:
-        propagation: one of `PropagationPolicies`; empty if nothing was said: what an earlier deletion said stands.
+        propagation: one of `PROPAGATION_POLICIES`; empty if nothing was said: what an earlier deletion said stands.
     """
 
     dry_run: bool = False
@@ -254,7 +254,7 @@ def delete_options(body: Mapping[str, Any], query: Mapping[str, str]) -> DeleteO
 
 def _propagation(body: Mapping[str, Any], query: Mapping[str, str]) -> str:
     policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
-    if policy and policy not in PropagationPolicies:
+    if policy and policy not in PROPAGATION_POLICIES:
         raise _forbidden("propagationPolicy", 'supported values: "Background", "Foreground", "Orphan"')
     orphan = body.get("orphanDependents")
     if orphan is None:

@@ -149,7 +149,7 @@ class JetStreamLog:
         limit = self._bus.client.max_payload
         for write in writes:
             if len(write.data) > limit:
-                raise TooLarge(f"{write.subject}: {len(write.data)} bytes, nats-server takes {limit}")
+                raise TooLarge(f"a record may have {limit} bytes, this has {len(write.data)}")
         messages = [(write.subject, write.data, _headers(write)) for write in writes]
         if fence is not None:
             messages.insert(0, (fence.subject, b"", _fence_headers(fence)))

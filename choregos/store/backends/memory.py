@@ -51,8 +51,9 @@ class MemoryLog:
 
     def _check(self, writes: Sequence[Write], fence: Fence | None) -> None:
         self._expire()
-        if any(len(write.data) > RECORD_BYTES_MAX for write in writes):
-            raise TooLarge(f"a record may have {RECORD_BYTES_MAX} bytes")
+        size = max(len(write.data) for write in writes)
+        if size > RECORD_BYTES_MAX:
+            raise TooLarge(f"a record may have {RECORD_BYTES_MAX} bytes, this has {size}")
         if fence is not None and self._last_sequence(fence.epoch_subject) != fence.epoch:
             raise Deposed(f"epoch {fence.epoch} of {fence.epoch_subject} is over")
         for write in writes:

@@ -53,7 +53,7 @@ class Requests:
             await self._bus.client.publish(subject, data, reply, dict(headers) if headers else None)
         except nats_errors.MaxPayloadError as error:
             limit = self._bus.client.max_payload
-            raise TooLarge(f"{subject}: {len(data)} bytes, nats-server takes {limit}") from error
+            raise TooLarge(f"a record may have {limit} bytes, this has {len(data)}") from error
         except (nats_errors.Error, OSError) as error:
             raise Temporary("there is no connection to nats-server", retry_after_s=RETRY_AFTER_S) from error
 
