@@ -42,7 +42,8 @@ async def port_forward(
     if not pairs:
         raise UsageError("say which port: [LOCAL:]REMOTE")
     async with session.connect() as client, contextlib.AsyncExitStack() as stack:
-        await client.get("agents", name, namespace=session.namespace)
+        async with client.connect_port(name, pairs[0][1], namespace=session.namespace):
+            pass  # what forbids it is told at once, and not to whoever connects first
         forwarder = _Forwarder(client, name, session.namespace)
         await stack.enter_async_context(forwarder.tasks)
         for local, remote in pairs:

@@ -25,6 +25,15 @@ def test_what_is_no_port(word: str) -> None:
         parse_ports(word)
 
 
+def test_what_the_namespace_forbids_is_said_before_anything_listens(
+    choregos: Callable[..., Any], background: Any
+) -> None:
+    background.do(background.api.start_agents("web", 1))
+    result = choregos("port-forward", "agent/web-0", ":80", ":81")
+    assert (result.code, result.out) == (ExitCode.DENIED, "")
+    assert "kubectl label namespace default choregos.dev/exec=allowed" in result.err
+
+
 def test_what_is_asked_wrongly_is_said_at_once(choregos: Callable[..., Any], background: Any) -> None:
     for words, code in (
         (("agent/web-0",), ExitCode.USAGE),
