@@ -72,7 +72,8 @@ async def test_who_stops_waiting_keeps_nobody_else_from_an_answer() -> None:
     impatient, patient = (asyncio.ensure_future(freshness.newest()) for _ in range(2))
     await settle()
     impatient.cancel()
-    log.let.put_nowait(None)
+    for _ in range(2):  # tasks that begin at once (Python 3.12) have asked for the first before the second came
+        log.let.put_nowait(None)
     assert await patient == 0
     with pytest.raises(asyncio.CancelledError):
         await impatient
