@@ -220,6 +220,22 @@ def test_what_exceeds_a_quota_is_told_in_the_words_of_kubernetes() -> None:
     ]
 
 
+@pytest.mark.parametrize("annotation", ["3", "5", "9", ""])
+def test_a_set_that_somebody_writes_counts_for_no_less_than_it_says(annotation: str) -> None:
+    bound, owner = quota(agents="4"), cluster("agents: [{name: chat, replicas: 3}]")
+    annotations = {meta.DECLARED_REPLICAS_ANNOTATION: annotation}
+    for sets in ([], [agent_set("support-chat", 3, controller=owner)]):
+        objects = holding(agentclusters=[owner], agentsets=sets)
+        for replicas in (4, 5):
+            wanted = agent_set("support-chat", replicas, controller=owner, **annotations)
+            assert bool(admission([bound], "agentsets", wanted, objects).excesses) is (replicas == 5)
+    # What its cluster is about to make smaller may be labelled meanwhile.
+    large = holding(agentclusters=[owner], agentsets=[agent_set("support-chat", 9, controller=owner, **annotations)])
+    labelled = agent_set("support-chat", 9, controller=owner, **annotations)
+    labelled["metadata"]["labels"] = {"a": "b"}
+    assert admission([bound], "agentsets", labelled, large).excesses == []
+
+
 def test_only_quotas_of_which_more_is_used_are_written() -> None:
     quotas = [quota("a", agents="10"), quota("b", secrets="9"), quota("c", cpu="4", agents="5"), quota("d")]
     old = agent_set("work", 1)

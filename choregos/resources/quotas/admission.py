@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from choregos.resources.kind import Object, ReadOnlyObject
+from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.quantity import Milli, parse_all
 from choregos.resources.quotas.names import DECLARED
 from choregos.resources.quotas.usage import DECLARING, Objects, limits, quota_status, shown, used, with_object
@@ -42,7 +43,8 @@ def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, obje
     """
     concerned = [quota for quota in quotas if bounds(quota, resource)]
     names = {name for quota in concerned for name in limits(quota)}
-    before, after = used(names, objects), used(names, with_object(objects, resource, obj))
+    written = obj["metadata"]["name"] if resource == AGENTSET.plural else ""
+    before, after = used(names, objects, written), used(names, with_object(objects, resource, obj), written)
     rising = {name for name in names if after[name] > before[name]}
     kept, excesses = [], []
     for quota in concerned:

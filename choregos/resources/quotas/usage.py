@@ -47,21 +47,27 @@ def limits(quota: ReadOnlyObject) -> dict[str, str]:
     return {name: amount for name, amount in hard.items() if name in DECLARED or name in COUNTED}
 
 
-def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
+def used(names: Iterable[str], objects: Objects, written: str = "") -> dict[str, Milli]:
     """How much of each name is used, in thousandths.
 
     Args:
         names: those of `names.DECLARED` and `registry.COUNTED`.
+        written: as of `declared`.
     """
     wanted = set(names)
-    amounts = declared(objects) if wanted & DECLARED.keys() else {}
+    amounts = declared(objects, written) if wanted & DECLARED.keys() else {}
     return {
         name: amounts[DECLARED[name]] if name in DECLARED else len(objects(COUNTED[name])) * _ONE for name in wanted
     }
 
 
-def declared(objects: Objects) -> dict[str, Milli]:
-    """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths."""
+def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
+    """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths.
+
+    Args:
+        written: name of a set that somebody writes. It counts for no less than it says, because regions may see it
+            before its cluster has made it what it declares.
+    """
     total = dict.fromkeys((AGENTS, *_DEFAULTS), 0)
     clusters = {
         _identity(each["metadata"]): each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)
@@ -81,7 +87,7 @@ def declared(objects: Objects) -> dict[str, Milli]:
             replicas = share.replicas
             if sets:
                 name = _set_name(cluster["metadata"]["name"], share.entry["name"], share.region)
-                replicas = max(replicas, _scaled_to(sets.pop(name, None), share))
+                replicas = max(replicas, _scaled_to(sets.pop(name, None), share, written))
             _add(total, share.entry, replicas)
         for agent_set in sets.values():  # the cluster does not ask for them
             _add_set(total, agent_set)
@@ -137,13 +143,13 @@ def _controller(agent_set: ReadOnlyObject) -> _Identity | None:
     return _identity(first) if first is not None and first["kind"] == AGENTCLUSTER.kind else None
 
 
-def _scaled_to(agent_set: ReadOnlyObject | None, share: Share) -> int:
+def _scaled_to(agent_set: ReadOnlyObject | None, share: Share, written: str) -> int:
     """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
     if agent_set is None:
         return 0
     annotations = agent_set["metadata"].get("annotations") or {}
-    declared_last = annotations.get(meta.DECLARED_REPLICAS_ANNOTATION)
-    return int(agent_set["spec"]["replicas"]) if declared_last == str(share.replicas) else 0
+    stays = annotations.get(meta.DECLARED_REPLICAS_ANNOTATION) == str(share.replicas)
+    return int(agent_set["spec"]["replicas"]) if stays or agent_set["metadata"]["name"] == written else 0
 
 
 def _add_set(total: dict[str, Milli], agent_set: ReadOnlyObject) -> None:
