@@ -53,6 +53,8 @@ class ApiLimits:
 
     Attributes:
         body_bytes_max: largest request body; Kubernetes' own limit is 3 MiB.
+        bodies_bytes_max: of all bodies that one flow (see `fairness`) has under way, each counted as 16 KiB at least.
+        body_s: how long a body may take to come.
         watch_s_max: a watch that names no time is ended after this long, so that load spreads over replicas.
         bookmark_s: pause between two bookmarks of a quiet watch.
         call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
@@ -60,12 +62,14 @@ class ApiLimits:
         quota_attempts_max: how often a write is repeated because others, at other servers, used the same quota first.
         future_revision_s: how long a read waits for a revision that this server has not seen yet.
         list_items_max: objects in one answer; a longer list has to be asked for in chunks.
-        streams_max: watches, followed logs and the like that one flow (see `fairness`) may have open at a time.
+        streams_max: watches, logs, calls of agents and the like that one flow may have open at a time.
         fairness: how many requests are worked on at a time, and how many may wait.
         refusals: how many are given to one who is refused again and again.
     """
 
     body_bytes_max: int = 3 * 1024 * 1024
+    bodies_bytes_max: int = 64 * 1024 * 1024
+    body_s: float = 30.0
     watch_s_max: float = 3600.0
     bookmark_s: float = 60.0
     call_s_default: float = 30.0

@@ -5,16 +5,17 @@ becomes free goes to the flow that holds the fewest; among those to the one that
 that ask for more than there is get equal shares (max-min fairness), and one that asks for little hardly waits. The idea
 is that of Kubernetes' API Priority and Fairness (KEP-1040), with one level and flows told apart exactly.
 
-Invariants: seats taken never exceed the limit, except by a single request that is wider than it; a flow's own requests
-are seated in the order of their arrival; whoever stops waiting leaves no trace. What stays open, such as a watch, takes
-no seat once it has begun.
+Invariants: seats taken never exceed the limit; one flow never holds more than three quarters of them, nor one request
+more than a quarter, so that somebody who holds none is seated at once beside any single flow; a flow's own requests are
+seated in the order of their arrival; whoever stops waiting leaves no trace. What stays open, such as a watch, holds no
+seat once it has shown the present state.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -57,42 +58,71 @@ def flow_of(user: str) -> str:
     return user
 
 
+class Seat:
+    """Held by one request; given back when its context ends, unless it was kept."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def kept(self) -> bool:
+        return self._timer is not None
+
+    def keep(self, for_s: float) -> None:
+        """Holds it beyond its context, until `leave` is called or so many seconds have passed."""
+        self._timer = asyncio.get_running_loop().call_later(for_s, self.leave)
+
+    def leave(self) -> None:
+        """Gives it back, if that was not done before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+
 class Fairness:
     """The seats of one server."""
 
     def __init__(self, limits: FairnessLimits) -> None:
         self._limits = limits
         self._free = limits.seats
+        self._flow_max = max(1, limits.seats * 3 // 4)
+        self._width_max = max(1, limits.seats // 4)
         self._served = 0
         self._flows: dict[str, _Flow] = {}
 
     @asynccontextmanager
-    async def seat(self, flow: str, width: int = 1) -> AsyncIterator[None]:
-        """Waits for its turn, and holds a seat for as long as the context lasts.
+    async def seat(self, flow: str, width: int = 1) -> AsyncIterator[Seat]:
+        """Waits for its turn, and holds a seat for as long as the context lasts, or as it is kept.
 
         Args:
             flow: see `flow_of`.
-            width: seats it takes, for work that is as much as that of several; more than there are count as all.
+            width: seats it takes, for work that is as much as that of several; a quarter of all at most.
 
         Raises:
             Refusal: 429, too many of this flow wait already, or it has waited too long.
         """
-        width = min(width, self._limits.seats)
+        width = min(width, self._width_max)
         known = self._flows.setdefault(flow, _Flow())
-        if self._free >= width and not self._anybody_waits():
-            self._take(known, width)
-        else:
-            await self._stand_in_line(flow, known, width)
+        request = _Request(width, asyncio.get_running_loop().create_future())
+        known.line.append(request)
+        self._seat_next()
+        if not request.seated.done():
+            await self._stand_in_line(flow, known, request)
+        seat = Seat(lambda: self._give_back(flow, known, width))
         try:
-            yield
+            yield seat
         finally:
-            self._free += width
-            known.taken -= width
-            self._forget(flow, known)
-            self._seat_next()
+            if not seat.kept:
+                seat.leave()
 
-    def _anybody_waits(self) -> bool:
-        return any(flow.line for flow in self._flows.values())
+    def _give_back(self, name: str, flow: _Flow, width: int) -> None:
+        self._free += width
+        flow.taken -= width
+        self._forget(name, flow)
+        self._seat_next()
 
     def _take(self, flow: _Flow, width: int) -> None:
         self._free -= width
@@ -100,19 +130,19 @@ class Fairness:
         self._served += 1
         flow.served = self._served
 
-    async def _stand_in_line(self, name: str, flow: _Flow, width: int) -> None:
-        if len(flow.line) >= self._limits.waiting_per_flow:
+    async def _stand_in_line(self, name: str, flow: _Flow, request: _Request) -> None:
+        if len(flow.line) > self._limits.waiting_per_flow:
+            flow.line.pop()
+            self._forget(name, flow)
             raise _refused(f"{self._limits.waiting_per_flow} requests of {name} wait already")
-        request = _Request(width, asyncio.get_running_loop().create_future())
-        flow.line.append(request)
         try:
             async with asyncio.timeout(self._limits.wait_s):
                 await request.seated
         except BaseException as error:
             if request.seated.done() and not request.seated.cancelled():
                 # It was seated in the very moment in which it gave up.
-                self._free += width
-                flow.taken -= width
+                self._free += request.width
+                flow.taken -= request.width
             elif request in flow.line:
                 flow.line.remove(request)
             self._forget(name, flow)
@@ -123,7 +153,7 @@ class Fairness:
 
     def _seat_next(self) -> None:
         """Gives free seats away, until there are none or the next request is wider than what is left."""
-        while waiting := [flow for flow in self._flows.values() if flow.line]:
+        while waiting := [flow for flow in self._flows.values() if self._may_go_on(flow)]:
             flow = min(waiting, key=lambda flow: (flow.taken, flow.served))
             request = flow.line[0]
             if request.seated.cancelled():
@@ -134,6 +164,9 @@ class Fairness:
             flow.line.popleft()
             self._take(flow, request.width)
             request.seated.set_result(None)
+
+    def _may_go_on(self, flow: _Flow) -> bool:
+        return bool(flow.line) and flow.taken + flow.line[0].width <= self._flow_max
 
     def _forget(self, name: str, flow: _Flow) -> None:
         # Of two that give up together the second may come when the name is another's flow already.

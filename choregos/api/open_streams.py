@@ -1,4 +1,4 @@
-"""Answers that stay open, such as watches and followed logs: how many there may be, and how they end with the server.
+"""Answers that stay open, or wait for an agent or a node: how many there may be, and how they end with the server.
 
 Invariants: after `close` no stream waits any more; each ends by itself after its current line. A flow's streams are
 counted from when the answer is made until it has been sent, or could not be.
@@ -15,6 +15,7 @@ from typing import TypeVar
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from choregos.api.fairness import Seat
 from choregos.api.rules.status import Refusal
 
 T = TypeVar("T")
@@ -46,18 +47,27 @@ class OpenStreams:
         self._alarms: set[Alarm] = set()
         self.closing = False
 
-    def answer(self, flow: str, content: AsyncIterator[bytes], media_type: str) -> Response:
+    def answer(self, flow: str, content: AsyncIterator[bytes], media_type: str, seat: Seat | None = None) -> Response:
         """An answer that stays open until `content` ends or the client goes away; it has to be sent.
+
+        Args:
+            seat: left at the end, if not before.
 
         Raises:
             Refusal: 429, the flow has too many.
         """
         self._begun(flow)
-        return _Counted(content, media_type, lambda: self._ended(flow))
+
+        def on_end() -> None:
+            self._ended(flow)
+            if seat is not None:
+                seat.leave()
+
+        return _Counted(content, media_type, on_end)
 
     @contextmanager
     def open(self, flow: str) -> Iterator[None]:
-        """A stream that is no answer, such as a WebSocket, for as long as the context lasts.
+        """What is no such answer, such as a WebSocket or the call of an agent, for as long as the context lasts.
 
         Raises:
             Refusal: 429, the flow has too many.

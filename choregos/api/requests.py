@@ -13,7 +13,7 @@ from starlette.responses import Response
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
-from choregos.api.fairness import flow_of
+from choregos.api.fairness import Seat, flow_of
 from choregos.api.open_streams import OpenStreams
 from choregos.api.quotas import Quotas
 from choregos.api.rules import codec
@@ -22,7 +22,6 @@ from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Subject
 from choregos.api.rules.views import View, view
 from choregos.api.sources import AnySource
-from choregos.foundation.errors import TooLarge
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Kind
 from choregos.resources.registry import group_versions
@@ -39,6 +38,8 @@ class ApiRequest:
     Attributes:
         source: reads the objects of `kind`; None for a virtual kind.
         name: of the object; for a creation it is learned from the body, so that an error can name it.
+        body: whole; empty of one that reads.
+        seat: while it is worked on, unless it waits for others than the store.
         repeated: paths of keys that its body gives more than once.
     """
 
@@ -52,6 +53,8 @@ class ApiRequest:
     streams: OpenStreams
     quotas: Quotas
     name: str
+    body: bytes = b""
+    seat: Seat | None = None
     repeated: tuple[str, ...] = ()
 
     @property
@@ -106,14 +109,10 @@ class ApiRequest:
     def content_type(self) -> str:
         return self.request.headers.get("content-type", "")
 
-    async def body(self) -> bytes:
-        return await read_body(self.request, self.context.limits.body_bytes_max)
-
-    async def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The body as an object."""
-        body = await self.body()
-        decoded = codec.decode_object(body, self.content_type)
-        self.repeated = codec.repeated_keys(body, self.content_type, decoded)
+        decoded = codec.decode_object(self.body, self.content_type)
+        self.repeated = codec.repeated_keys(self.body, self.content_type, decoded)
         return decoded
 
     def reading(self) -> AnySource:
@@ -142,30 +141,6 @@ def _quoted(text: str) -> str:
     plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
     plain = plain.encode("ascii", "backslashreplace").decode()
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        TooLarge: it has more than `bytes_max` bytes; what follows is not read.
-        ClientDisconnect: the client went away before it was complete.
-    """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > bytes_max:
-        raise _too_large(bytes_max)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(f"Request entity too large: limit is {bytes_max}")
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:

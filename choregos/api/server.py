@@ -22,6 +22,7 @@ from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
 from choregos.api.access.pace import Pace
+from choregos.api.bodies import Bodies
 from choregos.api.context import ApiContext
 from choregos.api.fairness import Fairness
 from choregos.api.handlers import (
@@ -45,6 +46,7 @@ from choregos.api.quotas import Quotas
 from choregos.api.requests import ApiRequest, answer
 from choregos.api.rules import status
 from choregos.api.rules.metadata import Stamp, prepare_create
+from choregos.api.rules.options import list_options
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
 from choregos.api.sockets import commands, forwarding
@@ -53,9 +55,6 @@ from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
 from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentnode import AGENTNODE
-
-UNLIMITED_WIDTH = 8
-"""Seats of a list that names no limit."""
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +135,8 @@ _WITHOUT_FORM = ("exec", "log", "portforward")
 """Subresources that are answered with text, or not with a document at all."""
 
 _WITHOUT_SEAT = ("virtual", "pod metrics", "node metrics")
-"""Planes that wait for an agent or a node, or are answered from memory: nobody shall wait for a seat of theirs."""
+"""Planes that wait for an agent or a node, or are answered from memory: nobody shall wait for a seat of theirs. Nor of
+who waits for a node to say what an agent has logged. All that wait so are counted as open streams."""
 
 
 class ApiServer:
@@ -156,6 +156,7 @@ class ApiServer:
             if (source := _source(context, kind)) is not None
         }
         self._streams = OpenStreams(context.limits.streams_max)
+        self._bodies = Bodies(context.limits.body_bytes_max, context.limits.bodies_bytes_max, context.limits.body_s)
         self._quotas = Quotas(context.resources)
         self._fairness = Fairness(context.limits.fairness)
         self._documents = Documents(_product_version(), context.resources)
@@ -239,10 +240,16 @@ class ApiServer:
         return _refuse(Refusal(500, "InternalError", "an internal error occurred; see the server's log"), Subject())
 
     async def _handle(self, call: ApiRequest, handler: Handler) -> Response:
-        if call.kind.plane in _WITHOUT_SEAT:
+        if call.request.method in ("GET", "HEAD"):
+            return await self._in_turn(call, handler)
+        async with self._bodies.read(call.flow, call.request) as call.body:
+            return await self._in_turn(call, handler)
+
+    async def _in_turn(self, call: ApiRequest, handler: Handler) -> Response:
+        if call.kind.plane in _WITHOUT_SEAT or handler is agents.log:
             await _catch_up(call)
             return await handler(call)
-        async with self._fairness.seat(call.flow, _width(call)):
+        async with self._fairness.seat(call.flow, _width(call)) as call.seat:
             await _catch_up(call)
             return await handler(call)
 
@@ -322,12 +329,22 @@ def _check_form(call: ApiRequest) -> None:
 
 
 def _width(call: ApiRequest) -> int:
-    """How many seats it takes: a list as many as it may have parts, for each is as much work as any other request."""
-    if call.passage.wanted.verb not in ("list", "deletecollection"):
+    """How many seats it takes: one for each part of what it shows, or looks through, for that is as much work as any
+    other request.
+
+    Raises:
+        Refusal: 400, its options cannot be read.
+    """
+    verb = call.passage.wanted.verb
+    if verb not in ("list", "watch", "deletecollection") or call.target.name:
         return 1
-    limit = call.query.get("limit", "")
-    chunk = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 9 else 0
-    return chunk // reading.ENCODED_AT_ONCE + 1 if chunk else UNLIMITED_WIDTH
+    options = list_options(call.query)
+    if verb == "watch" and not watching.shows_state(options):
+        return 1
+    number = call.reading().count(call.target.namespace)
+    if options.limit and not options.label_selector and not options.field_selector:
+        number = min(number, options.limit)
+    return number // reading.ENCODED_AT_ONCE + 1
 
 
 async def _catch_up(call: ApiRequest) -> None:
@@ -354,6 +371,8 @@ def _addressed(target: Target, verb: str) -> bool:
 def _refuse(error: ChoregosError, subject: Subject) -> Response:
     failure = status.failure(error, subject)
     response = answer(failure.body, failure.code)
+    if failure.code == 408:
+        response.headers["Connection"] = "close"  # what it sends later would be read as the next request
     for name, value in failure.headers.items():
         response.headers[name] = value
     return response

@@ -54,6 +54,10 @@ class Source(Protocol[T]):
 
     def get(self, namespace: str, name: str) -> T: ...
 
+    def count(self, namespace: str) -> int:
+        """How many items a `snapshot` has."""
+        ...
+
     def snapshot(self, namespace: str) -> Snapshot[T]:
         """All items of a namespace, or of all if it is empty, as of `revision`."""
         ...
@@ -102,6 +106,9 @@ class StoredSource:
 
     def get(self, namespace: str, name: str) -> Object:
         return self.store.get(self.kind.plural, namespace, name)
+
+    def count(self, namespace: str) -> int:
+        return self.store.count(self.kind.plural, namespace)
 
     def snapshot(self, namespace: str) -> Snapshot[Object]:
         store, kind = self.store, self.kind.plural
@@ -186,6 +193,9 @@ class InstanceSource:
 
     def get(self, namespace: str, name: str) -> Instance:
         return self._directory.get(namespace, name)
+
+    def count(self, namespace: str) -> int:
+        return self._directory.count(namespace)
 
     def snapshot(self, namespace: str) -> Snapshot[Instance]:
         directory = self._directory

@@ -76,11 +76,18 @@ class Directory(ReadModel[InstanceChange]):
 
     def list(self, namespace: str = "") -> Sequence[Instance]:
         """Ordered by namespace and name; an empty `namespace` means all."""
+        return self._all(self._keys(namespace))
+
+    def count(self, namespace: str = "") -> int:
+        """How many agents `list` has."""
+        return len(self._keys(namespace) if namespace else self._instances)
+
+    def _keys(self, namespace: str) -> Sequence[Key]:
         keys = self._ordered.get(namespace)
         if keys is None:
             keys = sorted(key for key in self._instances if not namespace or key[0] == namespace)
             self._ordered[namespace] = keys
-        return self._all(keys)
+        return keys
 
     def list_as_of(self, revision: int, namespace: str = "") -> Sequence[Instance]:
         """As `list`, of an earlier moment.

@@ -140,6 +140,12 @@ class ResourceStore(ReadModel[Change]):
             items = list(chain.from_iterable(shelves[key].ordered() for key in sorted(shelves)))
         return Listing(items, self.revision)
 
+    def count(self, resource: str, namespace: str = "") -> int:
+        """How many objects `list` has."""
+        shelves = self._shelves.get(resource, {})
+        chosen = shelves.values() if not namespace else [shelves[namespace]] if namespace in shelves else []
+        return sum(len(shelf.objects) for shelf in chosen)
+
     def list_as_of(self, revision: int, resource: str, namespace: str = "") -> Listing:
         """As `list`, of an earlier moment.
 

@@ -72,9 +72,9 @@ async def running(server: Server, *flows: tuple[str, int]):
 
 
 async def test_who_asks_for_little_is_next() -> None:
-    server = Server(seats=4)
+    server = Server(seats=1)
     async with running(server, ("flood", 500)):
-        assert len(server.at_work) == 4
+        assert len(server.at_work) == 1
         small = asyncio.ensure_future(server.request("small"))
         await turn()
         await server.finish()
@@ -106,16 +106,78 @@ async def test_a_flow_is_served_in_the_order_of_its_requests() -> None:
 
 
 async def test_a_wide_request_takes_many_seats_and_is_not_starved_by_narrow_ones() -> None:
-    server = Server(seats=4)
-    async with running(server, ("narrow", 100)):
+    server = Server(seats=16)
+    async with running(server, ("narrow", 100), ("other", 100)):
+        assert len(server.at_work) == 16
         wide = asyncio.ensure_future(server.request("wide", 99))
         await turn()
         for _ in range(4):
             await server.finish()
-        assert [flow for flow, _ in server.at_work] == ["wide"]
+        assert Counter(flow for flow, _ in server.at_work)["wide"] == 1
+        assert len(server.at_work) == 12 + 1, "a quarter of all seats is the widest"
         wide.cancel()
         await turn()
-        assert len(server.at_work) == 4
+        assert len(server.at_work) == 16
+
+
+async def test_beside_any_single_flow_somebody_else_is_seated_at_once() -> None:
+    server = Server(seats=16)
+    async with running(server, ("flood", 500)):
+        assert len(server.at_work) == 12
+        for number in range(4):
+            asking = asyncio.ensure_future(server.request(f"other-{number}"))
+            await turn()
+            assert [flow for flow, _ in server.at_work][-1] == f"other-{number}"
+        await server.finish(16)
+        await asking
+        assert len(server.at_work) == 12
+
+
+async def test_wide_requests_exclude_those_of_their_own_flow_first() -> None:
+    server = Server(seats=16)
+    wide = [asyncio.ensure_future(server.request("wide", 99)) for _ in range(10)]
+    await turn()
+    assert len(server.at_work) == 3
+    narrow = asyncio.ensure_future(server.request("wide"))
+    other = asyncio.ensure_future(server.request("other", 4))
+    await turn()
+    assert [flow for flow, _ in server.at_work] == ["wide"] * 3 + ["other"]
+    while server.at_work:
+        await server.finish(5)
+    await asyncio.gather(*wide, narrow, other)
+    assert server.fairness._free == 16
+
+
+async def test_who_holds_nothing_goes_before_who_waits_for_more() -> None:
+    server = Server(seats=16)
+    async with running(server, ("a", 9), ("b", 5)):
+        assert len(server.at_work) == 14
+        wide = asyncio.ensure_future(server.request("b", 4))
+        await turn()
+        assert len(server.at_work) == 14
+        new = asyncio.ensure_future(server.request("new"))
+        await turn()
+        assert [flow for flow, _ in server.at_work][-1] == "new"
+        wide.cancel()
+        new.cancel()
+
+
+async def test_a_seat_may_be_kept_until_it_is_left_or_its_time_is_up() -> None:
+    fairness = Fairness(FairnessLimits(4))
+    async with fairness.seat("a") as left:
+        left.keep(3600)
+    async with fairness.seat("a") as forgotten:
+        forgotten.keep(0.001)
+    assert fairness._free == 2
+    left.leave()
+    left.leave()
+    assert fairness._free == 3
+    async with asyncio.timeout(10):
+        while fairness._free < 4:
+            await asyncio.sleep(0)
+    forgotten.leave()
+    assert fairness._free == 4
+    assert not fairness._flows
 
 
 async def test_too_many_of_one_flow_are_refused_and_others_are_not() -> None:

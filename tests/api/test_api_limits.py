@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,11 +12,11 @@ import pytest
 from api_world import GROUP, Client, World, node
 
 from choregos.api.context import ApiLimits
-from choregos.api.fairness import FairnessLimits
+from choregos.api.fairness import Fairness, FairnessLimits
 from choregos.api.server import build_app
 
 NODES = f"{GROUP}/agentnodes"
-TWO_SEATS = FairnessLimits(seats=2, waiting_per_flow=5, wait_s=20)
+THREE_SEATS = FairnessLimits(seats=3, waiting_per_flow=5, wait_s=20)
 
 
 def certificate(name: str) -> Any:
@@ -48,26 +48,49 @@ class SlowStore:
             self._let.put_nowait(None)
 
 
+class Reader:
+    """Watches nodes from their state on, and reads nothing of it until `reads`."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+        self.started = False
+
+    async def watch(self, client: Client) -> None:
+        scope = client._scope("GET", NODES, {"watch": "true"}, {})
+        await client._app(scope, asyncio.Event().wait, self._send)
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.started = message["status"] == 200
+        else:
+            await self.reads.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 async def turn() -> None:
     for _ in range(30):
         await asyncio.sleep(0)
 
 
 async def test_a_flood_of_one_user_does_not_keep_another_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with limited(world, fairness=TWO_SEATS) as ada:
+    async with limited(world, fairness=THREE_SEATS) as ada:
         store = SlowStore(world, monkeypatch)
         flood = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(7)]
         await turn()
-        assert store.waiting == 2, "no more than there are seats"
+        assert store.waiting == 2, "one seat is left for others"
         refused = await ada.get(f"{NODES}/x")
         assert (refused.code, refused.json["reason"], refused.header("retry-after")) == (429, "TooManyRequests", ["1"])
         bob = asyncio.ensure_future(ada.as_(certificate("bob")).get(f"{NODES}/x"))
         await turn()
-        store.let(2)
+        assert store.waiting == 3, "bob is seated at once"
+        store.let(3)
         await turn()
         assert sum(each.done() for each in flood) <= 2
-        store.let(2)
-        await turn()
         assert bob.done()
         assert (await bob).code == 404
         store.let(10)
@@ -75,7 +98,7 @@ async def test_a_flood_of_one_user_does_not_keep_another_waiting(world: World, m
 
 
 async def test_a_client_that_goes_away_gives_its_seat_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with limited(world, fairness=TWO_SEATS) as ada:
+    async with limited(world, fairness=THREE_SEATS) as ada:
         store = SlowStore(world, monkeypatch)
         waiting = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(6)]
         await turn()
@@ -84,6 +107,84 @@ async def test_a_client_that_goes_away_gives_its_seat_back(world: World, monkeyp
         await asyncio.gather(*waiting, return_exceptions=True)
         store.let(10)
         assert (await ada.get(f"{NODES}/x")).code == 404
+
+
+async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
+    for number in range(5):
+        await world.client.post(NODES, node(f"n{number}"))
+    # Width 3 of 12 at most, 9 for a flow: the fourth waits until one of the others has shown all.
+    monkeypatch.setattr("choregos.api.handlers.watching.SEATED_S", 3600)
+    async with limited(world, fairness=FairnessLimits(12, wait_s=15)) as ada:
+        readers = [Reader() for _ in range(4)]
+        watches = [asyncio.ensure_future(reader.watch(ada)) for reader in readers]
+        await turn()
+        assert [reader.started for reader in readers] == [True, True, True, False]
+        alone = asyncio.ensure_future(ada.get(f"{NODES}/n1"))
+        await turn()
+        assert not alone.done(), "the flow holds what it may"
+        assert (await ada.as_(certificate("bob")).get(f"{NODES}/n1")).code == 200
+        readers[0].reads.set()
+        await until(lambda: readers[3].started)
+        assert not alone.done(), "it came after the fourth watch"
+        watches[1].cancel()
+        assert (await alone).code == 200, "a watch that went away holds nothing"
+        for each in watches:
+            each.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+        assert ada._app._fairness._free == 12
+
+
+async def test_a_watch_whose_client_does_not_read_gives_its_seats_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.watching.SEATED_S", 0.01)
+    async with limited(world, fairness=FairnessLimits(1, wait_s=20)) as ada:
+        await world.client.post(NODES, node("n1"))
+        watch = asyncio.ensure_future(Reader().watch(ada))
+        await turn()
+        assert (await ada.get(f"{NODES}/n1")).code == 200
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_a_list_takes_seats_for_what_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
+    await world.start_agents(5)
+    for number in range(5):
+        await world.client.post(NODES, node(f"n{number}", even=str(number % 2)))
+    widths: list[int] = []
+    taken = Fairness.seat
+
+    def seat(self: Fairness, flow: str, width: int = 1) -> Any:
+        widths.append(width)
+        return taken(self, flow, width)
+
+    monkeypatch.setattr(Fairness, "seat", seat)
+    everywhere, here = "/api/v1/pods", "/api/v1/namespaces/default/pods"
+    asked: list[tuple[str, dict[str, str], int]] = [
+        (NODES, {}, 3),
+        (NODES, {"limit": "1"}, 1),
+        (NODES, {"limit": "4"}, 3),
+        (NODES, {"limit": "99"}, 3),
+        (NODES, {"limit": "1", "labelSelector": "even=0"}, 3),
+        (f"{NODES}/n1", {}, 1),
+        (everywhere, {}, 3),
+        (here, {}, 3),
+        ("/api/v1/namespaces/other/pods", {}, 1),
+        (f"{GROUP}/namespaces/default/agentsets", {}, 1),
+    ]
+    for path, query, width in asked:
+        widths.clear()
+        assert (await world.client.get(path, **query)).code == 200
+        assert widths == [width], (path, query)
+    for watch, width in [({}, 3), ({"resourceVersion": "0"}, 3), ({"resourceVersion": "1"}, 1)]:
+        widths.clear()
+        async with world.client.stream(NODES, watch="true", **watch):
+            assert widths == [width], watch
 
 
 async def test_so_many_watches_and_no_more(world: World) -> None:

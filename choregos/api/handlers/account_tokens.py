@@ -22,7 +22,7 @@ from choregos.security.tokens import ISSUER, Bound
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = await call.document()
+    body = call.document()
     metadata.check_type(TOKENREQUEST, body)
     checked = validation.validate(TOKENREQUEST, body)
     if checked.unknown_fields and options.field_validation == "Strict":

@@ -23,7 +23,7 @@ async def patch_(call: ApiRequest) -> Response:
         return await writing.patch_(call)
     options = write_options(call.query)
     check_patch(options, applies=True)
-    config = await call.document()
+    config = call.document()
     edit = Apply(call.author(options), config, force=options.force is True)
     warnings = writing.unknown_fields(call, edit.unknown_fields, options)
     document, found, code = await _apply(call, options, edit)

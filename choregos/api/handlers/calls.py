@@ -21,13 +21,14 @@ from choregos.mesh.routes import Target
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = await call.document()
+    body = call.document()
     metadata.check_type(call.kind, body)
     document, warnings = validated(call, body, options)
     admit_to_namespace(call)
     document["metadata"] = {**document.get("metadata", {}), "namespace": call.target.namespace}
     if not options.dry_run:
-        document["status"] = await while_connected(call.request, _perform(call, document["spec"]))
+        with call.streams.open(call.flow):
+            document["status"] = await while_connected(call.request, _perform(call, document["spec"]))
     return answer(document, 201, warnings)
 
 

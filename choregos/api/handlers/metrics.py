@@ -23,7 +23,8 @@ from choregos.store.instance import Instance
 
 async def list_pods(call: ApiRequest) -> Response:
     instances, metadata = _chosen(call)
-    measured = await call.context.nodes.usage.of_agents(instances)
+    with call.streams.open(call.flow):
+        measured = await call.context.nodes.usage.of_agents(instances)
     documents = (
         pod_metrics(one, measured.found[one.record.uid]) for one in instances if one.record.uid in measured.found
     )
@@ -32,7 +33,8 @@ async def list_pods(call: ApiRequest) -> Response:
 
 async def list_nodes(call: ApiRequest) -> Response:
     nodes, metadata = _chosen(call)
-    measured = await call.context.nodes.usage.of_nodes([node["metadata"]["name"] for node in nodes])
+    with call.streams.open(call.flow):
+        measured = await call.context.nodes.usage.of_nodes([node["metadata"]["name"] for node in nodes])
     documents = (
         node_metrics(node, measured.found[node["metadata"]["name"]])
         for node in nodes
@@ -43,7 +45,8 @@ async def list_nodes(call: ApiRequest) -> Response:
 
 async def get_pod(call: ApiRequest) -> Response:
     instance: Instance = call.reading().get(call.target.namespace, call.name)
-    measured = await call.context.nodes.usage.of_agents([instance])
+    with call.streams.open(call.flow):
+        measured = await call.context.nodes.usage.of_agents([instance])
     if instance.record.uid not in measured.found:
         raise NotFound(call.name)
     return _one(call, pod_metrics(instance, measured.found[instance.record.uid]))
@@ -51,7 +54,8 @@ async def get_pod(call: ApiRequest) -> Response:
 
 async def get_node(call: ApiRequest) -> Response:
     node = call.reading().get("", call.name)
-    measured = await call.context.nodes.usage.of_nodes([call.name])
+    with call.streams.open(call.flow):
+        measured = await call.context.nodes.usage.of_nodes([call.name])
     if call.name not in measured.found:
         raise NotFound(call.name)
     return _one(call, node_metrics(node, measured.found[call.name]))

@@ -25,16 +25,16 @@ async def get_scale(call: ApiRequest) -> Response:
 
 
 async def update_scale(call: ApiRequest) -> Response:
-    body = await call.document()
+    body = call.document()
     return await _write(call, lambda _: body)
 
 
 async def patch_scale(call: ApiRequest) -> Response:
     if codec.media_type_of(call.content_type) != codec.APPLY_PATCH:
-        return await _write(call, await read_patch(call))
+        return await _write(call, read_patch(call))
     options = write_options(call.query)
     check_patch(options, applies=True)
-    config = codec.decode_object(await call.body(), call.content_type)
+    config = codec.decode_object(call.body, call.content_type)
     edit = Apply(call.author(options), _applied(call, config), force=options.force is True)
     document, _ = await write(call, options, edit)
     return answer(_scale(document, _paths(call)))

@@ -7,12 +7,13 @@ its connection, and ends at once when the server stops.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from choregos.api.handlers.reading import read_page, wait_for_revision
+from choregos.api.handlers.reading import ENCODED_AT_ONCE, read_page, wait_for_revision
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import codec, status
 from choregos.api.rules.options import ListOptions, list_options
@@ -25,7 +26,9 @@ from choregos.store.watch import Watch
 CHUNK_BYTES = 64 * 1024
 """Lines that are ready are sent together up to this size."""
 
-INITIAL_CHUNK_ITEMS = 500
+SEATED_S = 10.0
+"""How long a watch holds its seats while it shows the present state: a client that does not read shall not keep the
+others of its flow waiting for ever."""
 
 
 async def watch(call: ApiRequest) -> Response:
@@ -33,7 +36,15 @@ async def watch(call: ApiRequest) -> Response:
     selection = select(call, options)
     await wait_for_revision(call, options.revision)
     lines = _Lines(call, options, selection, call.view)
-    return call.streams.answer(call.flow, lines.chunks(), codec.JSON)
+    response = call.streams.answer(call.flow, lines.chunks(), codec.JSON, call.seat)
+    if call.seat is not None and shows_state(options):
+        call.seat.keep(SEATED_S)
+    return response
+
+
+def shows_state(options: ListOptions) -> bool:
+    """Whether the watch begins with what is there."""
+    return options.revision in (None, 0) if options.initial_events is None else options.initial_events
 
 
 class _Lines:
@@ -49,16 +60,14 @@ class _Lines:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises nothing: an error ends the stream with an `ERROR` event."""
         source = self._call.reading()
-        initial = self._options.initial_events
-        if initial is None:
-            initial = self._options.revision in (None, 0)
+        initial = shows_state(self._options)
         # From here to the first yield nothing is awaited, so the state and the watch fit together.
         since = source.revision if initial or self._options.revision is None else self._options.revision
         items = read_page(self._call, ListOptions(), self._selection).items if initial else ()
         try:
             async with source.watch(self._call.target.namespace, since) as changes:
-                for start in range(0, len(items), INITIAL_CHUNK_ITEMS):
-                    yield self._initial(items[start : start + INITIAL_CHUNK_ITEMS])
+                async for part in self._initial(items):
+                    yield part
                 if self._options.initial_events:
                     yield _line(self._view.bookmark(since, initial_end=True))
                 async for chunk in self._follow(changes):
@@ -67,11 +76,17 @@ class _Lines:
             failure = status.failure(error, self._call.subject)
             yield _line({"type": "ERROR", "object": failure.body})
 
-    def _initial(self, items: Sequence[Any]) -> bytes:
-        lines = bytearray()
-        for document in map(self._call.reading().document, items):
-            lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
-        return bytes(lines)
+    async def _initial(self, items: Sequence[Any]) -> AsyncIterator[bytes]:
+        """The present state, a part at a time with others' requests in between; holds the seat until it is sent."""
+        for start in range(0, len(items), ENCODED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            lines = bytearray()
+            for document in map(self._call.reading().document, items[start : start + ENCODED_AT_ONCE]):
+                lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
+            yield bytes(lines)
+        if self._call.seat is not None:
+            self._call.seat.leave()
 
     async def _follow(self, changes: Watch[Any]) -> AsyncIterator[bytes]:
         clock, limits = self._call.context.clock, self._call.context.limits

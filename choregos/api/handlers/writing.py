@@ -41,7 +41,7 @@ RETRY_S = 0.002
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = await call.document()
+    body = call.document()
     call.name = str((body.get("metadata") or {}).get("name") or "")
     author = call.author(options)
     try:
@@ -137,19 +137,19 @@ def admit_to_namespace(call: ApiRequest) -> None:
 
 async def update(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = await call.document()
+    body = call.document()
     document, warnings = await replace(call, options, lambda _: dict(body))
     return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
 
 
 async def patch_(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    change = await read_patch(call)
+    change = read_patch(call)
     document, warnings = await replace(call, options, change)
     return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
 
 
-async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
+def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     """The change that the request's body describes, as a function of the present document.
 
     Raises:
@@ -159,7 +159,7 @@ async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     if media_type not in codec.PATCHES:
         raise unsupported_media(media_type, (*codec.PATCHES, codec.APPLY_PATCH))
     check_patch(write_options(call.query), applies=False)
-    body = await call.body()
+    body = call.body
     described = codec.decode(body, call.content_type)
     call.repeated = codec.repeated_keys(body, call.content_type, described)
     if media_type == codec.JSON_PATCH:
@@ -261,7 +261,7 @@ def unknown_fields(
 
 
 async def delete(call: ApiRequest) -> Response:
-    options = await read_delete_options(call)
+    options = read_delete_options(call)
     source = _stored(call)
     document, finished = await _delete_one(call, source, call.target.namespace, call.name, options)
     if finished and not call.kind.returns_deleted:
@@ -271,7 +271,7 @@ async def delete(call: ApiRequest) -> Response:
 
 async def delete_collection(call: ApiRequest) -> Response:
     """Deletes what the selectors match, one after the other, and answers with the list of it."""
-    options = await read_delete_options(call)
+    options = read_delete_options(call)
     chosen = list_options(call.query)
     source = _stored(call)
     page = read_page(call, chosen, select(call, chosen))
@@ -287,8 +287,8 @@ async def delete_collection(call: ApiRequest) -> Response:
     return answer(listing)
 
 
-async def read_delete_options(call: ApiRequest) -> DeleteOptions:
-    body = await call.body()
+def read_delete_options(call: ApiRequest) -> DeleteOptions:
+    body = call.body
     return delete_options(codec.decode_object(body, call.content_type) if body else {}, call.query)
 
 
