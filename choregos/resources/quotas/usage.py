@@ -35,7 +35,8 @@ _Identity = tuple[str, str]
 """Name and uid of a cluster: what a reference must have right to be one to it."""
 
 _set_name = lru_cache(maxsize=4096)(set_name)
-"""The same names are asked for at every write of a namespace, and take longer to make than all else of a share."""
+_amount = lru_cache(maxsize=4096)(parse)
+"""The same names and quantities are asked for at every write of a namespace, and take longer to make than all else."""
 
 _ONE = 1000
 _DEFAULTS = {CPU: DEFAULT_CPU, MEMORY: DEFAULT_MEMORY, GPU: "0"}
@@ -160,4 +161,4 @@ def _add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) ->
     resources = template.get("resources") or {}
     total[AGENTS] += replicas * _ONE
     for name, default in _DEFAULTS.items():
-        total[name] += replicas * parse(resources.get(name, default))
+        total[name] += replicas * _amount(resources.get(name, default))
