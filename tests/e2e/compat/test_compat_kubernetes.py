@@ -302,3 +302,14 @@ def test_reviews_and_roles_decide_for_others(api: client.ApiClient, core: client
     said = json.loads(refused.value.body)
     assert (refused.value.status, said["reason"]) == (403, "Forbidden")
     assert 'User "ann" cannot list resource "secrets"' in said["message"]
+
+
+def test_models_of_what_was_deleted_and_of_statuses_fit(core: client.CoreV1Api) -> None:
+    quota = {"metadata": {"name": "gone"}, "spec": {"hard": {"count/secrets": "9"}}}
+    assert core.create_namespaced_resource_quota("default", quota).metadata.name == "gone"
+    assert core.delete_namespaced_resource_quota("gone", "default").kind == "ResourceQuota"
+    core.create_namespaced_service_account("default", {"metadata": {"name": "gone"}})
+    assert core.delete_namespaced_service_account("gone", "default").kind == "ServiceAccount"
+    node = core.list_node().items[0].metadata.name
+    (ready,) = core.read_node_status(node).status.conditions
+    assert ready.last_heartbeat_time >= ready.last_transition_time
