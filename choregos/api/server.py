@@ -56,6 +56,9 @@ from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentnode import AGENTNODE
 
+OBJECTS_PER_SEAT = 500
+"""Of a list, or of what a watch begins with."""
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[ApiRequest], Awaitable[Response]]
@@ -329,8 +332,7 @@ def _check_form(call: ApiRequest) -> None:
 
 
 def _width(call: ApiRequest) -> int:
-    """How many seats it takes: one for each part of what it shows, or looks through, for that is as much work as any
-    other request.
+    """How many seats it takes: as many as what it shows, or looks through, is more work than any other request.
 
     Raises:
         Refusal: 400, its options cannot be read.
@@ -344,7 +346,7 @@ def _width(call: ApiRequest) -> int:
     number = call.reading().count(call.target.namespace)
     if options.limit and not options.label_selector and not options.field_selector:
         number = min(number, options.limit)
-    return number // reading.ENCODED_AT_ONCE + 1
+    return number // OBJECTS_PER_SEAT + 1
 
 
 async def _catch_up(call: ApiRequest) -> None:

@@ -14,6 +14,7 @@ from api_world import GROUP, Client, World, node
 from choregos.api.context import ApiLimits
 from choregos.api.fairness import Fairness, FairnessLimits
 from choregos.api.server import build_app
+from choregos.api.sources import StoredSource
 
 NODES = f"{GROUP}/agentnodes"
 THREE_SEATS = FairnessLimits(seats=3, waiting_per_flow=5, wait_s=20)
@@ -113,7 +114,7 @@ async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
-    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.server.OBJECTS_PER_SEAT", 2)
     for number in range(5):
         await world.client.post(NODES, node(f"n{number}"))
     # Width 3 of 12 at most, 9 for a flow: the fourth waits until one of the others has shown all.
@@ -152,7 +153,7 @@ async def test_a_watch_whose_client_does_not_read_gives_its_seats_up(
 
 
 async def test_a_list_takes_seats_for_what_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.server.OBJECTS_PER_SEAT", 2)
     await world.start_agents(5)
     for number in range(5):
         await world.client.post(NODES, node(f"n{number}", even=str(number % 2)))
@@ -231,3 +232,37 @@ async def test_a_long_list_is_made_in_parts_and_is_whole(world: World, monkeypat
         assert [one["metadata"]["name"] for one in listed] == names
         assert len(turns) >= 10, "others had a turn between two parts"
     counting.cancel()
+
+
+@pytest.mark.parametrize("watch", [False, True])
+async def test_little_of_a_long_list_is_made_between_two_turns_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    for number in range(200):
+        await world.client.post(NODES, node(f"n{number}"))
+    made = most = 0
+    document = StoredSource.document
+
+    def counted(self: StoredSource, item: Any) -> Any:
+        nonlocal made
+        made += 1
+        return document(self, item)
+
+    monkeypatch.setattr(StoredSource, "document", counted)
+
+    async def others() -> None:
+        nonlocal made, most
+        while True:
+            most, made = max(most, made), 0
+            await asyncio.sleep(0)
+
+    running = asyncio.ensure_future(others())
+    if watch:
+        async with world.client.stream(NODES, watch="true") as stream:
+            for _ in range(200):
+                await stream.raw_line()
+    else:
+        await world.client.get(NODES)
+    await turn()
+    running.cancel()
+    assert 0 < most <= 50

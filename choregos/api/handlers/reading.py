@@ -18,8 +18,9 @@ from choregos.api.selection import Selection, select
 from choregos.api.sources import AnySource
 from choregos.foundation.errors import Expired, FieldError, NotFound, Temporary, TooLarge
 
-ENCODED_AT_ONCE = 500
-"""Elements of a list that are made and encoded before somebody else has a turn."""
+ENCODED_AT_ONCE = 50
+"""Elements of a list or watch that are made and encoded before somebody else has a turn: about half a millisecond. A
+small request needs several turns, and in each it waits for one part of every list that is being made."""
 
 
 async def get(call: ApiRequest) -> Response:
