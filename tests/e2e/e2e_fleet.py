@@ -159,12 +159,16 @@ def hosts(agents: Mapping[str, Object]) -> frozenset[str]:
 
 
 async def until_event(client: Client, reason: str, *, about: str = "", text: str = "") -> Object:
-    """The latest Event of this reason, once there is one."""
+    """The latest Event of this reason, once there is one; it may be told while something is started again."""
 
     async def find() -> Object | None:
+        try:
+            events = await client.events(namespace="")
+        except Temporary:
+            return None
         found = [
             event
-            for event in await client.events(namespace="")
+            for event in events
             if event["reason"] == reason and about in event["involvedObject"]["name"] and text in event["message"]
         ]
         return found[-1] if found else None

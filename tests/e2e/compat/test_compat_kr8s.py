@@ -7,7 +7,7 @@ from typing import Any
 import kr8s
 import kr8s.asyncio
 import pytest
-from e2e_machine import UpProcess, until
+from e2e_machine import UpProcess, until, wait_for
 from kr8s.asyncio.objects import new_class as new_asynchronous_class
 from kr8s.objects import ConfigMap, Node, Pod, Secret, new_class
 
@@ -67,7 +67,8 @@ def test_its_own_classes(machine: UpProcess) -> None:
     pod.wait("condition=Ready", timeout=30)
     assert pod.ready()
     assert machine.choregos("call", pod.name, "say", '{"text": "hello"}').code == 0
-    assert list(pod.logs(tail_lines=1)) == ["INFO said: hello"]
+    # The answer to the call does not wait for what the agent has logged.
+    assert wait_for(lambda: list(pod.logs(tail_lines=1)), "the line is in the log") == ["INFO said: hello"]
     assert pod.exec(["echo", "out"]).stdout == b"out\n"
     node = Node.get(pod.spec.nodeName, api=api)
     node.cordon()
