@@ -135,6 +135,9 @@ def test_it_goes_on_when_the_api_server_has_died(machine: UpProcess, tmp_path: P
     with running(machine, tmp_path, "-n", "default") as operator:
         applied(machine, "before")
         operator.until("created", "before")
+        # What it has handled it knows by an annotation; without it, it would take the object for a new one again.
+        noted = "last-handled-configuration"
+        wait_for(lambda: noted in machine.kubectl("get", "ac", "before", "-o", "json"), "it has stored what it handled")
         server = machine.only("api")
         server.kill()
         wait_for(lambda: [each.pid for each in machine.named("api")] not in ([], [server.pid]), "another one runs")
