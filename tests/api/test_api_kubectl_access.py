@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_world import Kubectl as OneKubectl
+from api_world import Served
 
-from choregos.api.serve import ServeSettings, serve
 from choregos.client import Client
-from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Denied, Unauthenticated
 from choregos.security.kubeconfig import ApiAccess, write_kubeconfig
-from choregos.security.pki import Authority
 
 pytestmark = pytest.mark.real
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    error: str
-
-
-@dataclass
-class Kubectl:
-    """Runs one kubectl as one user."""
-
-    program: Path
-    kubeconfig: Path
-    home: Path
-
-    async def run(self, *arguments: str, stdin: str = "") -> Result:
-        environment = {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.home), "HOME": str(self.home)}
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            self.program,
-            *arguments,
-            env={**environment, "PATH": os.environ["PATH"]},
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        async with asyncio.timeout(60):
-            out, error = await process.communicate(stdin.encode())
-        assert process.returncode is not None
-        return Result(process.returncode, out.decode(), error.decode())
-
+class Kubectl(OneKubectl):
     async def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """The output of a command that succeeds."""
-        result = await self.run(*arguments, stdin=stdin)
-        assert result.code == 0, f"kubectl {' '.join(arguments)}: {result.error}"
-        return result.out.strip()
+        return (await super().__call__(*arguments, stdin=stdin)).strip()
 
 
 @dataclass
@@ -72,23 +36,20 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(world: Any, kubectl_program: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
-    authority = Authority.open(tmp_path / "pki", SystemClock())
-    server = authority.server(["127.0.0.1"])
-    async with serve(world.app, ServeSettings(server.path, server.path, authority.certificate_path)) as serving:
-        access = ApiAccess(serving.url, authority.pem)
+def cluster(world: Any, served: Served, kubectl_program: Path, tmp_path: Path) -> Cluster:
+    access = ApiAccess(served.serving.url, served.authority.pem)
 
-        def user(name: str, *groups: str, token: str = "") -> Kubectl:
-            path = tmp_path / f"{name}.kubeconfig"
-            if token:
-                write_kubeconfig(path, ApiAccess(serving.url, authority.pem, token=token), user=name)
-            else:
-                identity = authority.client(name, groups)
-                mine = ApiAccess(serving.url, authority.pem, identity.certificate_pem, identity.key_pem)
-                write_kubeconfig(path, mine, user=name)
-            return Kubectl(kubectl_program, path, tmp_path / f"{name}-home")
+    def user(name: str, *groups: str, token: str = "") -> Kubectl:
+        path = tmp_path / f"{name}.kubeconfig"
+        if token:
+            write_kubeconfig(path, replace(access, token=token), user=name)
+        else:
+            mine = served.authority.client(name, groups)
+            shown = replace(access, certificate_pem=mine.certificate_pem, key_pem=mine.key_pem)
+            write_kubeconfig(path, shown, user=name)
+        return Kubectl(kubectl_program, path, tmp_path / f"{name}-home")
 
-        yield Cluster(world, access, user)
+    return Cluster(world, access, user)
 
 
 @pytest.fixture
