@@ -1,1 +1,2 @@
-"""What each verb does, one module per family: reading, watching, writing, subresources, agents, calls, documents."""
+"""What each verb does, one module per family: reading, watching, writing, subresources, agents, calls,
+documents, health."""
