@@ -16,6 +16,10 @@ from choregos.messaging.tracebacks import summary_of
 
 Value = TypeVar("Value")
 
+# Python takes compiled code for current when the source has the same second and size; a file that is edited and loaded
+# twice in a second would run as it was. So workers leave none behind.
+sys.dont_write_bytecode = True
+
 
 class ThreadRun(Generic[Value]):
     """One function in one daemon thread, begun at once.
