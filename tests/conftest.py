@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from real_programs import KUBECTL_VERSIONS, kubectl_of
 
-from choregos.foundation.bus import Bus, BusAddress, connect
+from choregos.foundation.bus.connection import Bus, BusAddress, connect
 from choregos.foundation.ids import SystemIds
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.testing.nats_server import NatsServer

@@ -36,6 +36,7 @@ OWNED_CALLS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"time\.(time|time_ns)", "a Clock", ("choregos/foundation/clock.py",)),
     (r"uuid[145]|uuid\.uuid[145]", "foundation.ids", ("choregos/foundation/ids.py",)),
     (r"(\w+\.)*create_task|(asyncio\.)?ensure_future", "foundation.tasks.Tasks", ("choregos/foundation/tasks.py",)),
+    (r"asyncio\.timeout(_at)?", "foundation.timeout", ("choregos/foundation/timeout.py",)),
 )
 """Call → who has it instead → the only places that may make it."""
 

@@ -30,6 +30,7 @@ from choregos.agent.turns import FairTurns
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.messaging import neighbourhood
 from choregos.wire.subjects import call_subject
 from choregos.wire.worker import (
@@ -183,7 +184,7 @@ class Worker:
         waiting = self._handling[number] = asyncio.get_running_loop().create_future()
         self.process.send(AskHandling(number))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 return dict((await waiting).seconds)
         except TimeoutError:
             return {}

@@ -32,6 +32,7 @@ from choregos.agent.output import OutputPipe
 from choregos.agent.turns import FairTurns
 from choregos.foundation.settings import environment_with
 from choregos.foundation.tether import WORKER_VARIABLE
+from choregos.foundation.timeout import timeout
 from choregos.resources.events import shortened
 from choregos.wire.worker import Configure, Hello, Ping, Pong, Shutdown, ToNode
 
@@ -215,7 +216,7 @@ class WorkerProcess:
                 status = await process.wait()
                 self._kill_group()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_OUTPUT_WAIT_S):
+                async with timeout(_LAST_OUTPUT_WAIT_S):
                     await silent.wait()
             return status
 

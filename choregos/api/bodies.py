@@ -7,7 +7,6 @@ on, never exceeds the limit.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from starlette.requests import Request
 
 from choregos.api.rules.status import Refusal
 from choregos.foundation.errors import TooLarge
+from choregos.foundation.timeout import timeout
 
 COUNTED_BYTES_MIN = 16 * 1024
 """As how many a smaller body counts: a request costs something besides its body."""
@@ -53,7 +53,7 @@ class Bodies:
         try:
             counted += self._count(flow, COUNTED_BYTES_MIN)
             try:
-                async with asyncio.timeout(self._read_s):
+                async with timeout(self._read_s):
                     async for chunk in request.stream():
                         size += len(chunk)
                         if size > self._bytes_max:

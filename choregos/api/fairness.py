@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from choregos.api.rules.status import Refusal
+from choregos.foundation.timeout import timeout
 
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
@@ -136,7 +137,7 @@ class Fairness:
             self._forget(name, flow)
             raise _refused(f"{self._limits.waiting_per_flow} requests of {name} wait already")
         try:
-            async with asyncio.timeout(self._limits.wait_s):
+            async with timeout(self._limits.wait_s):
                 await request.seated
         except BaseException as error:
             if request.seated.done() and not request.seated.cancelled():

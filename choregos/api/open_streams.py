@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from choregos.api.fairness import Seat
 from choregos.api.rules.status import Refusal
+from choregos.foundation.timeout import timeout
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class OpenStreams:
         Raises:
             TimeoutError: the server is `closing`.
         """
-        async with asyncio.timeout(0 if self.closing else None) as scope:
+        async with timeout(0 if self.closing else None) as scope:
             self._waits.add(scope)
             try:
                 return await event

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from choregos.api.rules.status import Refusal, Subject
 from choregos.foundation.errors import FieldError, Temporary
+from choregos.foundation.timeout import timeout
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
@@ -81,7 +82,7 @@ class Quotas:
 @asynccontextmanager
 async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(TURN_S_MAX):
+        async with timeout(TURN_S_MAX):
             await lock.acquire()
     except TimeoutError as error:
         raise Temporary("too many writes wait for the quotas of the namespace") from error

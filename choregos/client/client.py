@@ -32,6 +32,7 @@ from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_al
 from choregos.foundation.clock import Clock, SystemClock
 from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, PayloadTooLarge, TimedOut, TooLarge
 from choregos.foundation.settings import Environment, load_environment
+from choregos.foundation.timeout import timeout
 from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
 
 if TYPE_CHECKING:
@@ -358,7 +359,7 @@ class Client:
             raise NotFound(f"{kind} {name} does not exist, so it cannot reach {parsed.words}")
         changes = self.watch(kind, namespace=namespace, field_selector=fields, after=listing)
         try:
-            async with asyncio.timeout(timeout_s), contextlib.aclosing(changes):
+            async with timeout(timeout_s), contextlib.aclosing(changes):
                 while not parsed.met(current):
                     event = await anext(changes)
                     current = None if event.type == "DELETED" else _only(event.object, uid)

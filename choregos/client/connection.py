@@ -6,7 +6,6 @@ have closed a kept connection just then. Repeats nothing else: who asks knows wh
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import ssl
@@ -30,6 +29,7 @@ from choregos.foundation.errors import (
     TooLarge,
     Unauthenticated,
 )
+from choregos.foundation.timeout import timeout
 from choregos.security.kubeconfig import ApiAccess
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Connection:
             headers |= {"Content-Type": content_type, "Content-Length": str(len(content))}
         request = self._request(method, path, query or {}, headers, content)
         try:
-            async with asyncio.timeout(timeout_s), self._exchange(request) as response:
+            async with timeout(timeout_s), self._exchange(request) as response:
                 answer = await response.aread()
         except TimeoutError as error:
             raise DeadlineExceeded(f"the API server {self._server} did not answer within {timeout_s:g} s") from error
@@ -151,7 +151,7 @@ class Connection:
 
     async def _next(self, chunks: AsyncIterator[bytes], silence_s_max: float | None) -> bytes | None:
         try:
-            async with asyncio.timeout(silence_s_max):
+            async with timeout(silence_s_max):
                 return await anext(chunks, None)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the API server {self._server} fell silent for {silence_s_max:g} s") from error

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from choregos.foundation.errors import CallError, ChoregosError, Unavailable
 from choregos.foundation.tasks import Tasks, logged
+from choregos.foundation.timeout import timeout
 from choregos.mesh.routes import Target
 from choregos.wire.worker import Candidate, Resolved
 
@@ -58,7 +59,7 @@ class RouteCache:
             Unavailable: it failed.
         """
         task = self._start(target)
-        async with asyncio.timeout(timeout_s):
+        async with timeout(timeout_s):
             try:
                 # Shielded: others wait for the same resolution.
                 return await asyncio.shield(task)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from choregos.foundation.bus_address import inbox_prefix
+from choregos.foundation.bus.address import inbox_prefix
 from choregos.foundation.errors import Permanent
 from choregos.foundation.files import PRIVATE_FILE, private_directory, write_atomic
 from choregos.foundation.ids import SystemIds

@@ -22,6 +22,7 @@ from choregos.foundation.backoff import RECONNECT, Backoff
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Expired, Temporary
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.store.port import Batch, Record, RecordLog
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Follower(Generic[C]):
         entry = (revision, next(self._ticket), waiter)
         heapq.heappush(self._waiters, entry)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await waiter
         except TimeoutError as error:
             raise Temporary(f"this replica is at revision {self._revision}, not yet at {revision}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from choregos.foundation.bus import BusAddress
+from choregos.foundation.bus.connection import BusAddress
 from choregos.foundation.errors import Permanent
 from choregos.foundation.ids import SystemIds
 

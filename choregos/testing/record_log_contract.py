@@ -13,6 +13,7 @@ import pytest
 
 from choregos.foundation.errors import Conflict, Deposed, Expired, TooLarge
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.store.port import BATCH_WRITES_MAX, Batch, Fence, Record, RecordLog, Write
 
 SUBJECTS = ("a.>", "b.>", "al.>")
@@ -34,7 +35,7 @@ async def read(log: RecordLog, subjects: Sequence[str] = (">",), *, after: int =
 
 async def read_batch(log: RecordLog, subjects: Sequence[str] = (">",), *, after: int = 0) -> tuple[list[Record], int]:
     records: list[Record] = []
-    async with asyncio.timeout(PATIENCE_S), aclosing(log.tail(subjects, after=after)) as batches:
+    async with timeout(PATIENCE_S), aclosing(log.tail(subjects, after=after)) as batches:
         async for batch in batches:
             records += batch.records
             if batch.caught_up:
@@ -98,7 +99,7 @@ class RecordLogContract:
     async def test_a_record_vanishes_after_its_time(self, log: RecordLog) -> None:
         await log.append(Write("a.1", b"short", tombstone=True, ttl_s=1))
         await log.append(Write("a.2", b"long"))
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while await log.last("a.1") is not None:  # noqa: ASYNC110, nobody tells when a record vanishes
                 await asyncio.sleep(0.05)
         assert await log.subjects() == {"a.2"}
@@ -190,7 +191,7 @@ class RecordLogContract:
     async def test_a_tail_delivers_what_is_stored_and_then_what_comes(self, log: RecordLog) -> None:
         await log.append(Write("a.1", b"old"))
         await log.append(Write("a.1", b"1"))
-        async with asyncio.timeout(PATIENCE_S), aclosing(log.tail()) as batches:
+        async with timeout(PATIENCE_S), aclosing(log.tail()) as batches:
             first = await anext(batches)
             assert [record.data for record in first.records] == [b"1"]
             await log.append(Write("a.2", b"2"))
@@ -218,7 +219,7 @@ class RecordLogContract:
                 await log.append_batch([Write(f"a.{number}", b"x") for number in range(start, start + 100)])
 
         received: list[Record] = []
-        async with asyncio.timeout(PATIENCE_S), aclosing(log.tail(("a.>",))) as batches, Tasks() as tasks:
+        async with timeout(PATIENCE_S), aclosing(log.tail(("a.>",))) as batches, Tasks() as tasks:
             writing = tasks.start(write(), "writer")
             batch: Batch = await anext(batches)
             received += batch.records

@@ -13,7 +13,7 @@ import pytest
 
 from choregos.agent.host import AgentHost, Assignment, HostEvent, HostSettings, HostStatus
 from choregos.foundation.backoff import Backoff
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.mesh.caller import Caller

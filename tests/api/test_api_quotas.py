@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from choregos.api import quotas
 from choregos.api.server import build_app
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary
 from choregos.store.backends.jetstream import JetStreamLog

@@ -11,7 +11,7 @@ import pytest
 from control_world import REGION, SimNode, World, cluster, controllers, memory_world, opened
 
 from choregos.assembly.services.logs import open_logs, provision
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary
 from choregos.store.port import Batch, Fence, Record, RecordLog, Write

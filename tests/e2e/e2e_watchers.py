@@ -20,7 +20,7 @@ from choregos.assembly.services.running import bus_address
 from choregos.client import Client
 from choregos.client.connection import Connection
 from choregos.client.watching import list_all
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.errors import Expired
 from choregos.foundation.tasks import Tasks
 from choregos.security.credentials import BusUser

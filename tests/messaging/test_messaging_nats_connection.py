@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import uvloop
 
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.foundation.errors import DeadlineExceeded, Denied, PayloadTooLarge, Permanent, Temporary, Unavailable
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.backends.nats_connection import NatsConnection, connect

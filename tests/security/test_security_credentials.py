@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from nats.errors import NoRespondersError
 
-from choregos.foundation.bus import Bus, BusAddress, connect
+from choregos.foundation.bus.connection import Bus, BusAddress, connect
 from choregos.foundation.errors import Denied, Permanent
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks

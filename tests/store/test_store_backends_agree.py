@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from choregos.foundation.bus import BusAddress, connect
+from choregos.foundation.bus.connection import BusAddress, connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import ChoregosError
 from choregos.foundation.ids import SystemIds

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 from nats.aio.msg import Msg
 
-from choregos.foundation.bus import Bus
+from choregos.foundation.bus.connection import Bus
 from choregos.foundation.errors import Expired, Permanent, Temporary
 from choregos.store.backends import jetstream_tail
 from choregos.store.backends.jetstream import JetStreamLog

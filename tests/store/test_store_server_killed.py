@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from choregos.foundation.bus import Bus, connect
+from choregos.foundation.bus.connection import Bus, connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks

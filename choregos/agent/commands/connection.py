@@ -12,6 +12,7 @@ import os
 import socket
 
 from choregos.agent.commands.descriptors import Input, Output
+from choregos.foundation.timeout import timeout
 from choregos.wire.commands import STDERR, STDOUT
 
 CONNECT_S_MAX = 3.0
@@ -57,7 +58,7 @@ class AgentConnection:
     async def read(self, wait_s: float) -> tuple[tuple[tuple[int, bytes], ...], int]:
         """What the agent has sent, and 0 once there is no more of it, else -1. Waits for either as long as it may."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with timeout(wait_s):
                 while not self._output and self._status < 0:
                     await self._news.wait()
                     self._news.clear()
@@ -87,7 +88,7 @@ class AgentConnection:
         made = socket.socket(family, socket.SOCK_STREAM)
         try:
             made.setblocking(False)
-            async with asyncio.timeout(CONNECT_S_MAX):
+            async with timeout(CONNECT_S_MAX):
                 await asyncio.get_running_loop().sock_connect(made, self._address)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:

@@ -11,6 +11,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+from choregos.foundation.timeout import timeout
+
 BUFFERED_BYTES_MAX = 256 * 1024
 READ_BYTES_MAX = 64 * 1024
 
@@ -105,7 +107,7 @@ class Input:
         """How much of it the command's side has taken within `wait_s` seconds; all of it, if nobody reads any more."""
         rest = memoryview(data)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with timeout(wait_s):
                 while rest and self._open:
                     try:
                         rest = rest[os.write(self._descriptor, rest) :]

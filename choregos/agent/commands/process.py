@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from choregos.agent.commands.descriptors import Input, Output
+from choregos.foundation.timeout import timeout
 from choregos.wire.commands import STDERR, STDOUT
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
@@ -85,7 +86,7 @@ class CommandProcess:
     async def read(self, wait_s: float) -> tuple[tuple[tuple[int, bytes], ...], int]:
         """Output, and the exit status once there is no more of it, else -1. Waits for either as long as it may."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with timeout(wait_s):
                 while not self._output and self._status < 0:
                     await self._something()
         return self._output.take(), self._status
@@ -171,7 +172,7 @@ class CommandProcess:
         """The launcher ends what it has started; if it cannot any more, its own group is what can be named."""
         self.end()
         try:
-            async with asyncio.timeout(END_S_MAX):
+            async with timeout(END_S_MAX):
                 await process.wait()
         finally:
             if process.returncode is None:

@@ -31,12 +31,13 @@ from choregos.agent.worker.residents import Residents
 from choregos.agent.worker.stepping import Floor, Steppable
 from choregos.agent.worker.voice import PrintedText, Voice
 from choregos.agent.worker.watchdog import Watchdog
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import ChoregosError, Temporary
 from choregos.foundation.settings import add_to_environment
 from choregos.foundation.tasks import Tasks
 from choregos.foundation.tether import die_with_parent
+from choregos.foundation.timeout import timeout
 from choregos.mesh.caller import Caller, LocalAgents
 from choregos.mesh.routes import Target
 from choregos.messaging.backends.nats import open_nats_transport
@@ -210,7 +211,7 @@ class WorkerMain:
         self._resolving[number] = waiting
         self._link.send(Resolve(number, target.agent, target.capability, target.selector))
         try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            async with timeout(RESOLVE_TIMEOUT_S):
                 return await waiting
         except TimeoutError as error:
             raise Temporary(f"the node did not say where {target} is") from error

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from choregos.agent.worker.stepping import is_over
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.messaging.tracebacks import summary_of
 from choregos.wire.worker import Probe
 
@@ -66,7 +67,7 @@ class ProbeTimer:
         failure: str | None = None
         late = False
         try:
-            async with asyncio.timeout(self._probe.timeout_s):
+            async with timeout(self._probe.timeout_s):
                 if await self._ask(self._probe.method) is False:
                     failure = f"{self._probe.method}() returned False"
         except TimeoutError:

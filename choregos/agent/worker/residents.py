@@ -21,6 +21,7 @@ from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.resident import Lodgings, Resident, State
 from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, is_over
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout, timeout_at
 from choregos.messaging.invocation import Invoker
 from choregos.messaging.tracebacks import format_traceback
 from choregos.sdk.binding import BoundAgent, bind, run_hook
@@ -197,16 +198,16 @@ class Residents:
     async def _run_on_start(self, resident: Resident) -> None:
         timeout_s = resident.shared.template.start_timeout_s
         assert resident.bound is not None
-        timeout = asyncio.timeout(timeout_s)
+        scope = timeout(timeout_s)
         try:
-            async with timeout:
+            async with scope:
                 await resident.run(resident.bound.start())
         except AgentInterrupted:
             pass  # the watchdog's own report follows
         except BaseException as error:
             if is_over(error):
                 raise
-            if timeout.expired():
+            if scope.expired():
                 self._start_failed(resident, "StartTimeout", f"on_start took longer than {timeout_s:g} s")
             else:
                 self._start_failed(resident, "StartFailed", resident.explain(error).traceback)
@@ -328,7 +329,7 @@ class Residents:
         if resident.in_flight:
             resident.idle = asyncio.Event()
             try:
-                async with asyncio.timeout_at(deadline):
+                async with timeout_at(deadline):
                     await resident.idle.wait()
             except TimeoutError:
                 self._invoker.interrupt(resident.uid, f"{resident.label} is stopping")

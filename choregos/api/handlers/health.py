@@ -6,13 +6,13 @@ it anew would not help.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from choregos.foundation.errors import ChoregosError
+from choregos.foundation.timeout import timeout
 from choregos.store.resources import ResourceStore
 
 READY = "/readyz"
@@ -39,7 +39,7 @@ async def respond(request: Request, resources: ResourceStore) -> Response:
 async def _reaches(resources: ResourceStore) -> bool:
     """Whether what is newest in the store is here."""
     try:
-        async with asyncio.timeout(STORE_S):
+        async with timeout(STORE_S):
             await resources.catch_up()
     except (ChoregosError, TimeoutError) as error:
         log.warning("this server is not ready: the store %s", error or f"has not answered within {STORE_S:g} s")

@@ -22,6 +22,7 @@ from choregos.foundation import tether
 from choregos.foundation.backoff import Backoff
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Permanent, Temporary
+from choregos.foundation.timeout import timeout
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class Child:
 
 async def _has_ended(process: asyncio.subprocess.Process, within_s: float) -> bool:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
+        async with timeout(within_s):
             await process.wait()
     return process.returncode is not None
 

@@ -32,6 +32,7 @@ from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import AlreadyExists, ChoregosError, NotFound, Permanent
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.resources import names, quantity
 from choregos.resources.events import WARNING, new_event, reference, repeated
 from choregos.resources.meta import LOCAL_REGION
@@ -221,7 +222,7 @@ class Machine:
     async def _bus_answers(self) -> bool:
         port = int(self.config.bus_servers[0].rpartition(":")[2])
         try:
-            async with asyncio.timeout(GREETING_TIMEOUT_S):
+            async with timeout(GREETING_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 try:
                     return (await reader.readline()).startswith(b"INFO")

@@ -11,7 +11,6 @@ however the machine ended. Once damage is found it stays noted until a person ha
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -19,10 +18,11 @@ import msgspec
 
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
 from choregos.assembly.services.running import bus_address
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import ChoregosError, Permanent
 from choregos.foundation.files import write_atomic
+from choregos.foundation.timeout import timeout
 from choregos.security.credentials import BusUser
 from choregos.store.backends.jetstream import JetStreamLog, StreamState
 from choregos.wire.subjects import RESOURCES_STREAM, agents_stream
@@ -114,7 +114,7 @@ class Watermarks:
     async def at_end(self) -> None:
         """Notes how far the streams have got, when nobody writes any more."""
         try:
-            async with asyncio.timeout(END_TIMEOUT_S):
+            async with timeout(END_TIMEOUT_S):
                 found = await self._states()
             if not self._notes.damage:
                 self._write(Notes({**self._notes.reached, **_reached(found)}, ended=True))

@@ -22,8 +22,8 @@ from choregos.assembly.services.of_node.commands import BusNodeCommands
 from choregos.assembly.services.of_node.logs import BusNodeLogs
 from choregos.assembly.services.of_node.usage import BusNodeUsage
 from choregos.assembly.services.running import bus_address
-from choregos.foundation.bus import connect
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import Clock, SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks

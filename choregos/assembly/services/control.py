@@ -15,7 +15,7 @@ from choregos.assembly.services.running import bus_address
 from choregos.control.events import EventRecorder
 from choregos.control.fleet.controller import FleetController, FleetStores
 from choregos.control.region.controller import RegionController, RegionStores
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.security.credentials import BusUser

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from choregos.foundation.bus import Bus
+from choregos.foundation.bus.connection import Bus
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.wire.subjects import (
     EVENTS_STREAM,

@@ -22,7 +22,7 @@ from choregos.control.node.agent_node import NodeSettings
 from choregos.control.node.controller import NodeController, NodeStores
 from choregos.control.node.events import HostEvents
 from choregos.control.node.statuses import StatusReporter
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.ids import SystemIds
 from choregos.mesh.lost_hosts import LostHosts

@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
-from choregos.foundation.bus import BusAddress
+from choregos.foundation.bus.connection import BusAddress
 from choregos.foundation.errors import NotFound
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import FATAL

@@ -46,7 +46,7 @@ async def _jetstream(state: DataState) -> Finding:
     from nats.errors import Error
     from nats.js.errors import Error as JetStreamError
 
-    from choregos.foundation.bus import BusAddress, connect
+    from choregos.foundation.bus.connection import BusAddress, connect
     from choregos.foundation.ids import SystemIds
     from choregos.security.credentials import BusUser, load_or_create
 

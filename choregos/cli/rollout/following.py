@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,6 +12,7 @@ from choregos.cli.session import Session
 from choregos.cli.words import UsageError, parse_duration
 from choregos.client import Client, Object
 from choregos.foundation.errors import NotFound, Permanent, TimedOut
+from choregos.foundation.timeout import timeout as time_limit
 from choregos.resources import meta
 
 
@@ -43,7 +43,7 @@ async def status(
     async with session.connect() as client:
         follower = _Follower(client, session.namespace, wait=watch)
         try:
-            async with asyncio.timeout(limit_s or None):
+            async with time_limit(limit_s or None):
                 if await kind_of(client, kind) == CLUSTER:
                     await follower.cluster(name)
                 else:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from choregos.foundation.bus_address import BusAddress, inbox_prefix
+from choregos.foundation.bus.address import BusAddress, inbox_prefix
 from choregos.foundation.errors import Unavailable
 from choregos.foundation.ids import SystemIds
+from choregos.foundation.timeout import timeout
 from choregos.messaging.backends.nats_connection import CONNECT_TIMEOUT_S, NatsConnection, connect
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.replies import Replies
@@ -46,7 +47,7 @@ class NatsCallTransport:
             # Until the server knows, it sends on what nobody will answer, instead of telling the caller. A server that
             # is not there or hangs holds up nobody's end.
             with suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                async with timeout(CLOSE_TIMEOUT_S):
                     await self._connection.flush()
 
         return close

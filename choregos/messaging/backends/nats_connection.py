@@ -1,7 +1,7 @@
 """A lasting connection to nats-server for calls: publish, subscribe, flush, and back again after every loss.
 
-Calls do not use nats-py's client (JetStream does, `choregos.foundation.bus`): it costs a call a third more time and a
-worker process 0.1 s of start. `docs/decisions/0007-calls-speak-nats-themselves.md` has the figures.
+Calls do not use nats-py's client (JetStream does, `choregos.foundation.bus.connection`): it costs a call a third more
+time and a worker process 0.1 s of start. `docs/decisions/0007-calls-speak-nats-themselves.md` has the figures.
 
 Invariant: what could not be written before the connection was lost is never sent afterwards.
 """
@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from choregos.foundation.backoff import RECONNECT
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.foundation.errors import ChoregosError, Denied, PayloadTooLarge, Permanent, Temporary, Unavailable
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.messaging.backends.nats_link import NatsLink
 
 CONNECT_TIMEOUT_S = 10.0
@@ -103,7 +104,7 @@ class NatsConnection:
         """
         last: Exception = Temporary("no server is named")
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 for attempt in range(1_000_000):
                     try:
                         self._link = await self._reach(attempt)
@@ -154,7 +155,7 @@ class NatsConnection:
             attempt = 0
             while self._link is None:
                 try:
-                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    async with timeout(CONNECT_TIMEOUT_S):
                         self._link = await self._reach(attempt)
                 except (OSError, TimeoutError, ChoregosError) as error:
                     log.debug("nats-server cannot be reached: %r", error)

@@ -9,7 +9,7 @@ from collections import deque
 
 import msgspec
 
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.foundation.errors import Denied, Permanent, Temporary, Unavailable
 from choregos.messaging.backends.nats_parser import OnMessage, Parser, ProtocolError
 from choregos.messaging.backends.outflow import Outflow

@@ -20,6 +20,7 @@ from typing import Any
 from choregos.foundation.errors import DeadlineExceeded
 from choregos.foundation.ids import SystemIds
 from choregos.foundation.tasks import Tasks, logged
+from choregos.foundation.timeout import timeout
 from choregos.messaging.backends.neighbour_links import AnsweringLink, AskingLink, Refusal
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.neighbourhood import Neighbourhood
@@ -149,7 +150,7 @@ class NeighbourCallTransport:
     async def _open(self, subject: str) -> None:
         link = AskingLink(subject, self._deadlines, self._useless)
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
+            async with timeout(OPEN_TIMEOUT_S):
                 await self._loop.create_unix_connection(lambda: link, self._neighbourhood.address(subject))
                 await link.settled.wait()
         except (OSError, TimeoutError) as error:

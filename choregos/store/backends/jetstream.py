@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import msgspec
 
-from choregos.foundation.bus import Bus
+from choregos.foundation.bus.connection import Bus
 from choregos.foundation.clock import parse_rfc3339
 from choregos.foundation.errors import ChoregosError, Conflict, Deposed, Permanent, Temporary, TooLarge
 from choregos.store.backends.group_commit import GroupCommit

@@ -21,8 +21,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from choregos.foundation.backoff import RECONNECT
-from choregos.foundation.bus import Bus
+from choregos.foundation.bus.connection import Bus
 from choregos.foundation.errors import Expired, Permanent, Temporary
+from choregos.foundation.timeout import timeout
 from choregos.store.backends.requests import Requests
 from choregos.store.port import BATCH_WRITES_MAX, Batch, Record
 
@@ -141,7 +142,7 @@ class _Consumer:
                 return Batch((), True, self._start)
             self._arrived.clear()
             try:
-                async with asyncio.timeout(HEARTBEAT_S * HEARTBEATS_MISSED_MAX):
+                async with timeout(HEARTBEAT_S * HEARTBEATS_MISSED_MAX):
                     await self._arrived.wait()
             except TimeoutError as error:
                 raise _Lost("no heartbeat") from error

@@ -15,8 +15,9 @@ import msgspec
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
-from choregos.foundation.bus import Bus
+from choregos.foundation.bus.connection import Bus
 from choregos.foundation.errors import Temporary, TooLarge
+from choregos.foundation.timeout import timeout
 
 TIMEOUT_S = 5.0
 RETRY_AFTER_S = 0.5
@@ -68,7 +69,7 @@ class Requests:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with timeout(TIMEOUT_S):
                 await self.publish(subject, data, headers, f"{self._inbox}.{number}")
                 return await answer
         except TimeoutError as error:

@@ -23,6 +23,7 @@ from choregos.foundation.backoff import Backoff
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Conflict, Temporary
 from choregos.foundation.tasks import Tasks
+from choregos.foundation.timeout import timeout
 from choregos.store.leases.record import encode, lease_of
 from choregos.store.port import Fence, RecordLog, Write
 from choregos.wire import subjects
@@ -170,7 +171,7 @@ class LeaderElection:
                 log.warning("cannot renew %s/%s in time", self._scope, self._name)
                 return
             try:
-                async with asyncio.timeout(remaining_s):
+                async with timeout(remaining_s):
                     await self._renew(self._held)
             except TimeoutError:
                 continue
@@ -206,7 +207,7 @@ class LeaderElection:
         if held is None or self._clock.monotonic() >= held.until:
             return
         try:
-            async with asyncio.timeout(STOP_SHARE * self._duration_s):
+            async with timeout(STOP_SHARE * self._duration_s):
                 await self._log.append(
                     Write(self._subject, b"", expected=held.sequence, tombstone=True, ttl_s=RELEASED_TTL_S)
                 )

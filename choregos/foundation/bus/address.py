@@ -1,6 +1,6 @@
 """Where nats-server is and where answers go.
 
-Apart from `choregos.foundation.bus`, so that who needs no nats-py need not import it.
+Apart from `choregos.foundation.bus.connection`, so that who needs no nats-py need not import it.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from nats import errors as nats_errors
 from nats.aio.client import Client, Server
 
 from choregos.foundation.backoff import RECONNECT
-from choregos.foundation.bus_address import BusAddress, inbox_prefix
+from choregos.foundation.bus.address import BusAddress, inbox_prefix
 from choregos.foundation.errors import Denied, Temporary
+from choregos.foundation.timeout import timeout
 
 __all__ = ["Bus", "BusAddress", "connect"]
 
@@ -101,7 +102,7 @@ class Bus:
         if address.user:
             options |= {"user": address.user, "password": address.password}
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await self._client.connect(**options)
         except TimeoutError as error:
             await self.close()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from nats.errors import OutboundBufferLimitError
 
-from choregos.foundation.bus import BusAddress, connect
+from choregos.foundation.bus.connection import BusAddress, connect
 from choregos.foundation.errors import Denied, Temporary
 from choregos.testing.nats_server import NatsServer
 

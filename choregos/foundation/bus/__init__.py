@@ -1,0 +1,1 @@
+"""nats-server, the bus between processes: where it is, and a connection to it."""
