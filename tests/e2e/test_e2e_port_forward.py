@@ -36,13 +36,20 @@ forward.close()
 """
 
 WITH_KR8S = """
-import socket, sys
+import errno, socket, sys
 from kr8s.objects import Pod
 name, port = sys.argv[1], int(sys.argv[2])
-with Pod.get(name, namespace="default").portforward(remote_port=port, local_port="auto") as local:
-    with socket.create_connection(("127.0.0.1", local)) as connection:
-        connection.sendall(b"hello")
-        print(connection.recv(100).decode())
+pod = Pod.get(name, namespace="default")
+while True:
+    try:
+        with pod.portforward(remote_port=port, local_port="auto") as local:
+            with socket.create_connection(("127.0.0.1", local)) as connection:
+                connection.sendall(b"hello")
+                print(connection.recv(100).decode())
+                break
+    except OSError as error:  # kr8s looks for a free port first and takes it later: others may be faster
+        if error.errno != errno.EADDRINUSE:
+            raise
 """
 
 
