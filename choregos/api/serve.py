@@ -235,6 +235,8 @@ def tls_context(settings: ServeSettings) -> ssl.SSLContext:
     context.load_verify_locations(settings.client_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
+    # Neither kubectl nor any client library comes back with one, and to make two takes as long as the handshake.
+    context.num_tickets = 0
     return context
 
 
