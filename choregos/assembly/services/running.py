@@ -13,10 +13,12 @@ from typing import Any
 import uvloop
 
 from choregos.assembly.machine.layout import DataDirectory, MachineConfig
+from choregos.assembly.services.garbage import collect_all_regularly, leave_survivors_alone
 from choregos.foundation.bus.connection import BusAddress
+from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import NotFound
 from choregos.foundation.ids import SystemIds
-from choregos.foundation.tasks import FATAL
+from choregos.foundation.tasks import FATAL, Tasks
 from choregos.security.credentials import BusUser, load_or_create
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,14 @@ def run_service(name: str, directory: DataDirectory, serve: Callable[[MachineCon
     if config is None:
         raise NotFound(f"{directory.config} does not exist: run `choregos up` with this data directory first")
     _log_to(directory, name)
-    uvloop.run(until_signal(serve(config)))
+    leave_survivors_alone()
+    uvloop.run(until_signal(_collected(serve(config))))
+
+
+async def _collected(work: Awaitable[None]) -> None:
+    async with Tasks() as tasks:
+        tasks.start(collect_all_regularly(SystemClock()), "collect garbage")
+        await work
 
 
 async def until_signal(work: Awaitable[None]) -> None:
