@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import textwrap
-
-from choregos.testing.sim_clock import SimClock
 
 HEAD = """
 import asyncio, gc, weakref
