@@ -180,6 +180,7 @@ class ApiServer:
         """Ends watches and followed logs; every later one ends at once."""
         self._streams.close()
         self._gate.close()
+        self._quotas.close()
 
     async def _respond(self, request: Request) -> Response:
         passage: Passage | None = None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from choregos.foundation.errors import AlreadyExists, Conflict
 from choregos.resources import meta
 from choregos.resources.quotas.admission import admission
+from choregos.resources.quotas.ledger import Ledger
 from choregos.resources.quotas.usage import declared
 from choregos.resources.registry import by_resource
 from choregos.resources.validation import validate
@@ -33,7 +34,7 @@ class People:
     async def store(self, resource: str, obj: Object) -> None:
         """Creates or updates it, if the quota admits it."""
         store = self.world.resources
-        verdict = admission(self.objects(QUOTAS), resource, obj, self.objects)
+        verdict = admission(self.objects(QUOTAS), resource, obj, Ledger(self.objects))
         if verdict.excesses:
             return
         also = [(QUOTAS, quota) for quota in verdict.quotas]

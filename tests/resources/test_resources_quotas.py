@@ -16,6 +16,7 @@ from choregos.resources.expansion import agent_sets, updated_set
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.quotas.admission import admission, bounds
+from choregos.resources.quotas.ledger import Ledger
 from choregos.resources.quotas.names import DECLARED
 from choregos.resources.quotas.usage import Objects, declared, declares_as, quota_status, used
 from choregos.resources.registry import COUNTED, KINDS, RESOURCEQUOTA
@@ -207,13 +208,15 @@ def test_a_change_that_declares_nothing_else_is_told_apart() -> None:
 
 def test_what_exceeds_a_quota_is_told_in_the_words_of_kubernetes() -> None:
     bound = quota(agents="10", cpu="5", memory="1Gi", secrets="1")
-    verdict = admission([bound], "agentsets", agent_set("new", 5), holding(agentsets=[agent_set("old", 3)]))
+    verdict = admission([bound], "agentsets", agent_set("new", 5), Ledger(holding(agentsets=[agent_set("old", 3)])))
     assert list(verdict.excesses) == ["exceeded quota: bound, requested: cpu=5, used: cpu=3, limited: cpu=5"]
-    verdict = admission([bound], "agentsets", agent_set("new", 9, "1m"), holding(agentsets=[agent_set("old", 3)]))
+    verdict = admission(
+        [bound], "agentsets", agent_set("new", 9, "1m"), Ledger(holding(agentsets=[agent_set("old", 3)]))
+    )
     assert list(verdict.excesses) == [
         "exceeded quota: bound, requested: agents=9, used: agents=3, limited: agents=10",
     ]
-    verdict = admission([bound], "agentsets", agent_set("new", 100), holding(agentsets=[agent_set("old", 3)]))
+    verdict = admission([bound], "agentsets", agent_set("new", 100), Ledger(holding(agentsets=[agent_set("old", 3)])))
     assert list(verdict.excesses) == [
         "exceeded quota: bound, requested: agents=100,cpu=100,memory=1600Mi, used: agents=3,cpu=3,memory=48Mi, "
         "limited: agents=10,cpu=5,memory=1Gi",
@@ -228,45 +231,45 @@ def test_a_set_that_somebody_writes_counts_for_no_less_than_it_says(annotation: 
         objects = holding(agentclusters=[owner], agentsets=sets)
         for replicas in (4, 5):
             wanted = agent_set("support-chat", replicas, controller=owner, **annotations)
-            assert bool(admission([bound], "agentsets", wanted, objects).excesses) is (replicas == 5)
+            assert bool(admission([bound], "agentsets", wanted, Ledger(objects)).excesses) is (replicas == 5)
     # What its cluster is about to make smaller may be labelled meanwhile.
     large = holding(agentclusters=[owner], agentsets=[agent_set("support-chat", 9, controller=owner, **annotations)])
     labelled = agent_set("support-chat", 9, controller=owner, **annotations)
     labelled["metadata"]["labels"] = {"a": "b"}
-    assert admission([bound], "agentsets", labelled, large).excesses == []
+    assert admission([bound], "agentsets", labelled, Ledger(large)).excesses == []
 
 
 def test_only_quotas_of_which_more_is_used_are_written() -> None:
     quotas = [quota("a", agents="10"), quota("b", secrets="9"), quota("c", cpu="4", agents="5"), quota("d")]
     old = agent_set("work", 1)
-    objects = holding(agentsets=[old], secrets=[{}, {}])
-    verdict = admission(quotas, "agentsets", agent_set("work", 3), objects)
+    objects = holding(agentsets=[old], secrets=[{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}])
+    verdict = admission(quotas, "agentsets", agent_set("work", 3), Ledger(objects))
     assert [(each["metadata"]["name"], each["status"]) for each in verdict.quotas] == [
         ("a", {"hard": {"agents": "10"}, "used": {"agents": "3"}}),
         ("c", {"hard": {"cpu": "4", "agents": "5"}, "used": {"agents": "3", "cpu": "3"}}),
     ]
     for same in (agent_set("work", 1), agent_set("work", 0)):
-        assert admission(quotas, "agentsets", same, objects).quotas == []
-    (secret,) = admission(quotas, "secrets", {"metadata": {"name": "s"}}, holding(secrets=[])).quotas
+        assert admission(quotas, "agentsets", same, Ledger(objects)).quotas == []
+    (secret,) = admission(quotas, "secrets", {"metadata": {"name": "s"}}, Ledger(holding(secrets=[]))).quotas
     assert secret["status"]["used"] == {"secrets": "1"}
 
 
 def test_a_quota_is_written_although_its_status_says_the_same_already() -> None:
     """It is what makes two writes that were judged by one state a conflict."""
     behind = quota(agents="8") | {"status": {"hard": {"agents": "8"}, "used": {"agents": "8"}}}
-    (kept,) = admission([behind], "agentsets", agent_set("b", 3), holding(agentsets=[agent_set("a", 5)])).quotas
+    (kept,) = admission([behind], "agentsets", agent_set("b", 3), Ledger(holding(agentsets=[agent_set("a", 5)]))).quotas
     assert kept == behind
 
 
 def test_whoever_is_over_may_go_down_and_change_the_rest() -> None:
     bound = quota(agents="2", cpu="1")
     objects = holding(agentsets=[agent_set("work", 9)])
-    assert admission([bound], "agentsets", agent_set("work", 8), objects).excesses == []
+    assert admission([bound], "agentsets", agent_set("work", 8), Ledger(objects)).excesses == []
     labelled = agent_set("work", 9)
     labelled["metadata"]["labels"] = {"a": "b"}
-    assert admission([bound], "agentsets", labelled, objects).excesses == []
+    assert admission([bound], "agentsets", labelled, Ledger(objects)).excesses == []
     # Fewer, but each needs more: what is raised is judged.
-    verdict = admission([bound], "agentsets", agent_set("work", 8, "2"), objects)
+    verdict = admission([bound], "agentsets", agent_set("work", 8, "2"), Ledger(objects))
     assert list(verdict.excesses) == ["exceeded quota: bound, requested: cpu=7, used: cpu=9, limited: cpu=1"]
 
 
@@ -282,7 +285,7 @@ def test_a_write_is_admitted_exactly_if_what_it_raises_fits(
     bound = quota(**{name: str(limit) for name, limit in limits.items()})
     others = [agent_set(f"s{number}", replicas) for number, replicas in enumerate(held)]
     objects = holding(agentsets=[*others, agent_set("work", before)])
-    verdict = admission([bound], "agentsets", agent_set("work", after), objects)
+    verdict = admission([bound], "agentsets", agent_set("work", after), Ledger(objects))
     total = sum(held) + after
     fits = after <= before or all(total <= limit for name, limit in limits.items() if name != "gpu")
     assert bool(verdict.excesses) is not fits
@@ -298,7 +301,7 @@ def test_a_write_is_admitted_exactly_if_what_it_raises_fits(
 def test_a_name_that_another_version_knew_harms_nothing() -> None:
     old = quota(agents="3")
     old["spec"]["hard"]["count/wheels.example.org"] = "1"
-    (kept,) = admission([old], "agentsets", agent_set("work", 2), holding()).quotas
+    (kept,) = admission([old], "agentsets", agent_set("work", 2), Ledger(holding())).quotas
     assert kept["status"] == {"hard": {"agents": "3"}, "used": {"agents": "2"}}
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.kinds.agentset import AGENTSET
 from choregos.resources.quantity import Milli, parse_all
+from choregos.resources.quotas.ledger import Ledger
 from choregos.resources.quotas.names import DECLARED
-from choregos.resources.quotas.usage import DECLARING, Objects, limits, quota_status, shown, used, with_object
+from choregos.resources.quotas.usage import DECLARING, limits, quota_status, shown
 from choregos.resources.registry import COUNTED
 
 
@@ -35,16 +36,20 @@ def bounds(quota: ReadOnlyObject, resource: str) -> bool:
     return any(_uses(resource, name) for name in limits(quota))
 
 
-def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, objects: Objects) -> Admission:
+def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, ledger: Ledger) -> Admission:
     """What storing `obj`, new or changed, means to the quotas of its namespace.
 
     Args:
-        objects: of the namespace, as they are before.
+        ledger: of the namespace, as it is before; so it is left.
     """
     concerned = [quota for quota in quotas if bounds(quota, resource)]
     names = {name for quota in concerned for name in limits(quota)}
-    written = obj["metadata"]["name"] if resource == AGENTSET.plural else ""
-    before, after = used(names, objects, written), used(names, with_object(objects, resource, obj), written)
+    name = obj["metadata"]["name"]
+    written = name if resource == AGENTSET.plural else ""
+    before = ledger.used(names, written)
+    previous = ledger.replace(resource, name, obj)
+    after = ledger.used(names, written)
+    ledger.replace(resource, name, previous)
     rising = {name for name in names if after[name] > before[name]}
     kept, excesses = [], []
     for quota in concerned:

@@ -31,14 +31,18 @@ DECLARING = frozenset({AGENTCLUSTER.plural, AGENTSET.plural})
 Objects = Callable[[str], Sequence[ReadOnlyObject]]
 """The objects of a resource, named by its plural, in one namespace."""
 
-_Identity = tuple[str, str]
+Identity = tuple[str, str]
 """Name and uid of a cluster: what a reference must have right to be one to it."""
 
-_set_name = lru_cache(maxsize=4096)(set_name)
-_amount = lru_cache(maxsize=4096)(parse)
-"""The same names and quantities are asked for at every write of a namespace, and take longer to make than all else."""
+share_name = lru_cache(maxsize=4096)(set_name)
+"""What the set of a share is called: `share_name(cluster, template, region)`."""
 
-_ONE = 1000
+_amount = lru_cache(maxsize=4096)(parse)
+"""The same names and quantities are asked for again and again, and take longer to make than all else."""
+
+ONE = 1000
+"""One of anything, in thousandths."""
+
 _DEFAULTS = {CPU: DEFAULT_CPU, MEMORY: DEFAULT_MEMORY, GPU: "0"}
 
 
@@ -48,64 +52,59 @@ def limits(quota: ReadOnlyObject) -> dict[str, str]:
     return {name: amount for name, amount in hard.items() if name in DECLARED or name in COUNTED}
 
 
-def used(names: Iterable[str], objects: Objects, written: str = "") -> dict[str, Milli]:
+def used(names: Iterable[str], objects: Objects) -> dict[str, Milli]:
     """How much of each name is used, in thousandths.
 
     Args:
         names: those of `names.DECLARED` and `registry.COUNTED`.
-        written: as of `declared`.
     """
     wanted = set(names)
-    amounts = declared(objects, written) if wanted & DECLARED.keys() else {}
-    return {
-        name: amounts[DECLARED[name]] if name in DECLARED else len(objects(COUNTED[name])) * _ONE for name in wanted
-    }
+    return used_of(wanted, declared(objects) if wanted & DECLARED.keys() else {}, lambda each: len(objects(each)))
+
+
+def used_of(names: Iterable[str], amounts: Mapping[str, Milli], count: Callable[[str], int]) -> dict[str, Milli]:
+    """As `used`.
+
+    Args:
+        amounts: what is declared, if one of the names asks for that.
+        count: how many objects there are of a resource.
+    """
+    return {name: amounts[DECLARED[name]] if name in DECLARED else count(COUNTED[name]) * ONE for name in names}
 
 
 def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
     """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths.
 
+    This is the definition. `ledger.Ledger` comes to the same without looking at all objects again.
+
     Args:
         written: name of a set that somebody writes. It counts for no less than it says, because regions may see it
             before its cluster has made it what it declares.
     """
-    total = dict.fromkeys((AGENTS, *_DEFAULTS), 0)
+    total = nothing()
     clusters = {
-        _identity(each["metadata"]): each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)
+        identity_of(each["metadata"]): each for each in objects(AGENTCLUSTER.plural) if not meta.is_deleting(each)
     }
-    controlled: dict[_Identity, dict[str, ReadOnlyObject]] = {}
+    controlled: dict[Identity, dict[str, ReadOnlyObject]] = {}
     for agent_set in objects(AGENTSET.plural):
         if meta.is_deleting(agent_set):
             continue
-        controller = _controller(agent_set)
+        controller = controller_of(agent_set)
         if controller in clusters:
             controlled.setdefault(controller, {})[agent_set["metadata"]["name"]] = agent_set
         else:
-            _add_set(total, agent_set)
+            add_set(total, agent_set)
     for identity, cluster in clusters.items():
         sets = controlled.get(identity, {})
         for share in shares(cluster["spec"]):
             replicas = share.replicas
             if sets:
-                name = _set_name(cluster["metadata"]["name"], share.entry["name"], share.region)
-                replicas = max(replicas, _scaled_to(sets.pop(name, None), share, written))
-            _add(total, share.entry, replicas)
+                name = share_name(cluster["metadata"]["name"], share.entry["name"], share.region)
+                replicas = max(replicas, scaled_to(sets.pop(name, None), share, written))
+            add(total, share.entry, replicas)
         for agent_set in sets.values():  # the cluster does not ask for them
-            _add_set(total, agent_set)
+            add_set(total, agent_set)
     return total
-
-
-def with_object(objects: Objects, resource: str, obj: ReadOnlyObject) -> Objects:
-    """What `objects` will be once `obj` is stored."""
-
-    def changed(wanted: str) -> Sequence[ReadOnlyObject]:
-        found = objects(wanted)
-        if wanted != resource:
-            return found
-        name = obj["metadata"]["name"]
-        return [*(each for each in found if each["metadata"]["name"] != name), obj]
-
-    return changed
 
 
 def declares_as(obj: ReadOnlyObject, previous: ReadOnlyObject) -> bool:
@@ -128,23 +127,23 @@ def quota_status(quota: ReadOnlyObject, amounts: Mapping[str, Milli]) -> Object:
 
 def shown(name: str, amount: Milli) -> str:
     """An amount of a name as a quantity: `5`, `500m`, `64Mi`; one that is too large for a quantity as the largest."""
-    amount = min(amount, VALUE_MAX * _ONE)
+    amount = min(amount, VALUE_MAX * ONE)
     return format_binary(amount) if DECLARED.get(name) == MEMORY else format_decimal(amount)
 
 
-def _identity(named: Mapping[str, Any]) -> _Identity:
+def identity_of(named: Mapping[str, Any]) -> Identity:
     """Of a cluster's metadata, or of a reference to it."""
     return named["name"], named["uid"]
 
 
-def _controller(agent_set: ReadOnlyObject) -> _Identity | None:
+def controller_of(agent_set: ReadOnlyObject) -> Identity | None:
     """The cluster that it says controls it, whether there is one or not."""
     references = agent_set["metadata"].get("ownerReferences") or ()
     first = next((reference for reference in references if reference.get("controller")), None)
-    return _identity(first) if first is not None and first["kind"] == AGENTCLUSTER.kind else None
+    return identity_of(first) if first is not None and first["kind"] == AGENTCLUSTER.kind else None
 
 
-def _scaled_to(agent_set: ReadOnlyObject | None, share: Share, written: str) -> int:
+def scaled_to(agent_set: ReadOnlyObject | None, share: Share, written: str) -> int:
     """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
     if agent_set is None:
         return 0
@@ -153,12 +152,18 @@ def _scaled_to(agent_set: ReadOnlyObject | None, share: Share, written: str) -> 
     return int(agent_set["spec"]["replicas"]) if stays or agent_set["metadata"]["name"] == written else 0
 
 
-def _add_set(total: dict[str, Milli], agent_set: ReadOnlyObject) -> None:
-    _add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"])
+def nothing() -> dict[str, Milli]:
+    """A total to add to."""
+    return dict.fromkeys((AGENTS, *_DEFAULTS), 0)
 
 
-def _add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) -> None:
+def add_set(total: dict[str, Milli], agent_set: ReadOnlyObject, times: int = 1) -> None:
+    """Counts a set for itself; `times=-1` takes it off again."""
+    add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"] * times)
+
+
+def add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) -> None:
     resources = template.get("resources") or {}
-    total[AGENTS] += replicas * _ONE
+    total[AGENTS] += replicas * ONE
     for name, default in _DEFAULTS.items():
         total[name] += replicas * _amount(resources.get(name, default))
