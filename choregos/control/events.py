@@ -26,7 +26,9 @@ from choregos.store.resources import ResourceStore
 log = logging.getLogger(__name__)
 
 EVENTS = "events"
-NEEDS_PEOPLE = frozenset({"AgentsFailing", "Unschedulable", "NameTaken", "ProgressDeadlineExceeded"})
+NEEDS_PEOPLE = frozenset(
+    {"AgentsFailing", "Unschedulable", "NameTaken", "ProgressDeadlineExceeded", "LargerThanDeclared"}
+)
 """Reasons of a `Ready`, or a `Progressing`, that is false and does not become true by waiting."""
 WAITING_MAX = 1000
 """Distinct events that may wait to be written."""

@@ -10,6 +10,7 @@ from choregos.foundation.timestamp import parse_rfc3339, rfc3339_micro
 from choregos.resources import meta
 from choregos.resources.kind import ReadOnlyObject
 from choregos.resources.templates import set_selector
+from choregos.scheduling.restraint import Restraint
 from choregos.scheduling.rollout import Counts
 
 FAILURES_TOLD_MAX = 3
@@ -45,6 +46,7 @@ class SetFigures:
         homeless: agents without a node.
         why_homeless: one example, empty if there is none.
         failures: what most agents suffer first.
+        restraint: why agents that are missing are not made; None if they are, or none is missing.
     """
 
     digest: str
@@ -53,6 +55,7 @@ class SetFigures:
     homeless: int = 0
     why_homeless: str = ""
     failures: Sequence[Failure] = ()
+    restraint: Restraint | None = None
 
     @property
     def failing(self) -> int:
@@ -182,6 +185,8 @@ def gist(message: str) -> str:
 
 
 def _progressing(desired: int, figures: SetFigures, *, paused: bool) -> Verdict:
+    if figures.restraint is not None:
+        return figures.restraint.passes, figures.restraint.reason, figures.restraint.message
     counts = figures.counts
     old = counts.old_ready + counts.old_unready
     new = counts.new_ready + counts.new_unready

@@ -7,8 +7,10 @@ The work per reconciliation grows with what is to be done, not with the size of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from choregos.control.events import EventRecorder
 from choregos.control.loop import DONE, Key, Result
@@ -18,6 +20,7 @@ from choregos.control.region.agents import FencedAgents
 from choregos.control.region.census import Tally
 from choregos.control.region.history import History
 from choregos.control.region.members import SetMembers
+from choregos.control.region.needs import parse_needs
 from choregos.control.region.set_status import Failure, SetFigures, progress_deadline_ms, set_status
 from choregos.foundation.clock import Clock
 from choregos.resources import meta
@@ -26,7 +29,8 @@ from choregos.resources.kind import Object, ReadOnlyObject
 from choregos.resources.percent import rollout_bounds
 from choregos.resources.templates import digest as template_digest
 from choregos.resources.templates import instance_template
-from choregos.scheduling.rollout import Counts, Step, plan_paused, plan_step
+from choregos.scheduling.restraint import Restraint, while_draining, while_paused
+from choregos.scheduling.rollout import Step, plan_paused, plan_step
 
 AT_ONCE = Result(0.0)
 SOON = Result(0.2)
@@ -103,10 +107,11 @@ class SetReconciler:
 
     async def _match(self, key: Key, agent_set: Object) -> Result:
         await self._history.record(agent_set, self._members.templates(self._tally(key, agent_set)))
-        digest = await self._members.declare(key.namespace, self._history.current(agent_set))
+        template = self._history.current(agent_set)
+        digest = await self._members.declare(key.namespace, template)
         await self._members.remove_finished(self._tally(key, agent_set))
         await self._members.delete_requested(self._tally(key, agent_set))
-        step = _plan(agent_set["spec"], self._tally(key, agent_set).counts(digest))
+        step, restraint = _plan(agent_set["spec"], template, digest, self._tally(key, agent_set))
         deleted = made = 0
         if step.deletes:
             deleted = await self._members.delete(agent_set, digest, step)
@@ -116,13 +121,14 @@ class SetReconciler:
             self._tell(agent_set, "SuccessfulCreate", "created", made)
             if message:
                 self._events.record(agent_set, WARNING, "FailedScheduling", message)
-        reported = await self._report(key, agent_set, template_digest(instance_template(agent_set["spec"])))
+        declared = template_digest(instance_template(agent_set["spec"]))
+        reported = await self._report(key, agent_set, declared, restraint)
         if step == Step():
             return reported
         return AT_ONCE if deleted or made else SOON
 
-    async def _report(self, key: Key, agent_set: Object, digest: str) -> Result:
-        figures = self._figures(self._tally(key, agent_set), digest)
+    async def _report(self, key: Key, agent_set: Object, digest: str, restraint: Restraint | None = None) -> Result:
+        figures = self._figures(self._tally(key, agent_set), digest, restraint)
         now_ms = self._clock.wall_ms()
         status = set_status(agent_set, figures, now_ms)
         if status != agent_set.get("status"):
@@ -134,7 +140,7 @@ class SetReconciler:
         deadline_ms = progress_deadline_ms(agent_set, status)
         return DONE if deadline_ms is None or deadline_ms <= now_ms else Result((deadline_ms - now_ms) / 1000)
 
-    def _figures(self, tally: Tally, digest: str) -> SetFigures:
+    def _figures(self, tally: Tally, digest: str, restraint: Restraint | None) -> SetFigures:
         why_homeless = ""
         if (
             tally.homeless
@@ -143,7 +149,8 @@ class SetReconciler:
             why_homeless = one.record.message
         by_frequency = sorted(tally.failing.items(), key=lambda item: (-len(item[1]), item[0]))
         failures = [self._failure(tally.key.namespace, reason, names) for reason, names in by_frequency]
-        return SetFigures(digest, tally.counts(digest), tally.leaving, len(tally.homeless), why_homeless, failures)
+        homeless = len(tally.homeless)
+        return SetFigures(digest, tally.counts(digest), tally.leaving, homeless, why_homeless, failures, restraint)
 
     def _failure(self, namespace: str, reason: str, names: Collection[str]) -> Failure:
         name = min(names)
@@ -157,7 +164,21 @@ class SetReconciler:
             self._events.record(agent_set, NORMAL, reason, f"{done} {number} agent{'s' if number != 1 else ''}")
 
 
-def _plan(spec: ReadOnlyObject, counts: Counts) -> Step:
-    desired = spec["replicas"]
-    plan = plan_paused if spec.get("paused") else plan_step
-    return plan(desired, rollout_bounds(spec.get("strategy") or {}, desired), counts)
+def _plan(
+    spec: ReadOnlyObject, template: Mapping[str, Any], digest: str, tally: Tally
+) -> tuple[Step, Restraint | None]:
+    """The next step, and why it makes fewer agents than are missing.
+
+    Args:
+        template: what agents are made from now; `digest` is its.
+    """
+    desired, counts = spec["replicas"], tally.counts(digest)
+    bounds = rollout_bounds(spec.get("strategy") or {}, desired)
+    if spec.get("paused"):
+        step = plan_paused(desired, bounds, counts)
+        create, paused = while_paused(step.create, parse_needs(template), parse_needs(spec["template"]))
+    else:
+        step = plan_step(desired, bounds, counts)
+        create, paused = step.create, None
+    create, draining = while_draining(create, desired, bounds, counts, tally.leaving)
+    return replace(step, create=create), paused or draining
