@@ -154,3 +154,34 @@ async def test_nobody_waits_for_a_log_that_is_closed(batches: Batches, groups: G
     await groups.close()
     await asyncio.wait(waiting)
     assert all(each.cancelled() for each in waiting)
+
+
+async def test_nobody_waits_for_the_other_half_of_a_group_when_the_log_is_closed() -> None:
+    halving = asyncio.Event()
+
+    async def append(writes: Sequence[Write], _: Fence) -> Sequence[int]:
+        if len(writes) > 1:
+            raise Conflict("changed")
+        halving.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    groups = GroupCommit(append)
+    waiting = [asyncio.ensure_future(groups.append(new(name), FENCE)) for name in "abc"]
+    await halving.wait()
+    await groups.close()
+    done, _ = await asyncio.wait(waiting, timeout=5)
+    assert len(done) == 3
+    assert all(each.cancelled() for each in waiting)
+
+
+async def test_an_answer_that_nobody_foresaw_is_told_to_all() -> None:
+    async def append(writes: Sequence[Write], _: Fence) -> Sequence[int]:
+        return range(1, len(writes))  # one too few
+
+    groups = GroupCommit(append)
+    waiting = [asyncio.ensure_future(groups.append(new(name), FENCE)) for name in "abc"]
+    done, _ = await asyncio.wait(waiting, timeout=5)
+    assert len(done) == 3
+    assert isinstance(waiting[-1].exception(), ValueError)
+    await groups.close()

@@ -83,13 +83,12 @@ class GroupCommit:
         return group
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
-        """Stores a group, and answers those who wait."""
+        """Stores a group, and answers those who wait: whatever happens, all of them."""
         try:
             sequences = await self._append_batch([one.write for one in group], group[0].fence)
-        except asyncio.CancelledError:
-            for one in group:
-                one.sequence.cancel()
-            raise
+            for one, sequence in zip(group, sequences, strict=True):
+                if not one.sequence.done():
+                    one.sequence.set_result(sequence)
         except Exception as error:
             if len(group) > 1 and isinstance(error, Conflict | TooLarge) and not isinstance(error, Deposed):
                 # Nobody says whose fault it is; by halves it is found.
@@ -98,10 +97,10 @@ class GroupCommit:
                 await self._commit(group[half:])
             else:
                 _refuse(group, error)
-        else:
-            for one, sequence in zip(group, sequences, strict=True):
-                if not one.sequence.done():
-                    one.sequence.set_result(sequence)
+        finally:
+            # Nothing is left to cancel, unless this was: then also what was meant to come after this half.
+            for one in group:
+                one.sequence.cancel()
 
 
 def _refuse(group: Sequence[_Waiting], error: Exception) -> None:
