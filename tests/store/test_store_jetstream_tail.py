@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 
 import pytest
@@ -10,7 +11,8 @@ from nats.aio.msg import Msg
 
 from choregos.foundation.bus.connection import Bus
 from choregos.foundation.errors import Expired, Permanent, Temporary
-from choregos.store.backends import jetstream_tail
+from choregos.foundation.tasks import Tasks
+from choregos.store.backends import jetstream, jetstream_tail
 from choregos.store.backends.jetstream import JetStreamLog
 from choregos.store.port import BATCH_WRITES_MAX, Record, Write
 from choregos.testing.record_log_contract import SUBJECTS
@@ -78,6 +80,58 @@ async def test_an_ended_tail_leaves_no_consumer_behind(jetstream_log: JetStreamL
     async with asyncio.timeout(10):
         while await bus.client.jetstream().consumers_info(jetstream_log.stream):
             await asyncio.sleep(0.01)
+
+
+async def lose_connection(bus: Bus) -> None:
+    """Returns when it is back: nats-server closes it, because header and payload together are too large."""
+    back = asyncio.Event()
+    forget_listener = bus.on_change(lambda connected: back.set() if connected else None)
+    await bus.client.publish("a.large", b"x" * bus.client.max_payload, headers={"too": "much"})
+    await back.wait()
+    forget_listener()
+
+
+async def test_a_reader_has_one_consumer_however_often_the_connection_is_lost(
+    jetstream_log: JetStreamLog, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    losses = 4
+    came = asyncio.Queue[str]()
+
+    async def read() -> None:
+        async for batch in jetstream_log.tail():
+            for record in batch.records:
+                came.put_nowait(record.subject)
+
+    async with asyncio.timeout(60), Tasks() as tasks:
+        await jetstream_log.append(Write("a.first", b""))
+        tasks.start(read(), "read")
+        assert await came.get() == "a.first"
+        for number in range(losses):
+            await lose_connection(bus)
+            await jetstream_log.append(Write(f"a.{number}", b""))
+            assert await came.get() == f"a.{number}"
+        assert len(await bus.client.jetstream().consumers_info(jetstream_log.stream)) == 1
+    told = [record for record in caplog.records if "reading anew" in record.getMessage()]
+    assert len(told) == losses
+
+
+async def test_a_reader_that_is_one_too_many_waits_for_its_turn(
+    jetstream_log: JetStreamLog, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = bus.client.jetstream()
+    config = (await manager.stream_info(jetstream_log.stream)).config
+    assert config.max_consumers == jetstream.CONSUMERS_MAX
+    await manager.update_stream(config, max_consumers=1)
+    await jetstream_log.append(Write("a.1", b""))
+    async with asyncio.timeout(20), aclosing(jetstream_log.tail()) as second:
+        async with aclosing(jetstream_log.tail()) as first:
+            await anext(first)
+            waiting = asyncio.ensure_future(anext(second))
+            while "maximum consumers" not in caplog.text:
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+        assert [record.subject for record in (await waiting).records] == ["a.1"]
 
 
 async def test_a_stream_with_the_subjects_of_another_is_refused(jetstream_log: JetStreamLog, bus: Bus) -> None:

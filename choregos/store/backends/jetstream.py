@@ -45,6 +45,9 @@ WRONG_SEQUENCE = frozenset({10071, 10164})
 BATCHES_IN_FLIGHT_MAX = 8
 """nats-server keeps at most 50 open per stream, of all writers together."""
 
+CONSUMERS_MAX = 10_000
+"""Readers of one stream, of all processes together; nats-server's default is 1,000, each takes some 45 kB there."""
+
 SUBJECTS_PAGE = 100_000
 """Most subjects in one answer of `STREAM.INFO`."""
 
@@ -106,6 +109,7 @@ class JetStreamLog:
             "discard": "old",
             "storage": "file",
             "num_replicas": 1,
+            "max_consumers": CONSUMERS_MAX,
             "allow_msg_ttl": True,
             "allow_atomic": True,
             "allow_direct": True,

@@ -2,8 +2,9 @@
 
 Invariants: records are handed out in stream order, each sequence at most once; a consumer's deliveries are numbered
 without gaps, so a missing number, a heartbeat that tells of more than came, silence for three heartbeats, and every
-return of the connection make a new consumer begin after the last record handed out. Memory is bounded by the server's
-flow control: its requests are answered only when everything before them has been consumed.
+loss of the connection make a new consumer begin after the last record handed out. Memory is bounded by the server's
+flow control: its requests are answered only when everything before them has been consumed. A reader's consumers all
+have its name, so it never has two, however often the connection is lost and whatever answer is lost with it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ INACTIVE_S = 30.0
 
 NANOSECONDS = 1_000_000_000
 
+CONSUMER_NOT_FOUND = 10014
+TOO_MANY_CONSUMERS = 10026
+
 
 class _Lost(Exception):
     """The consumer may have lost something: make a new one."""
@@ -48,33 +52,39 @@ class _Lost(Exception):
 class _Consumer:
     """One consumer and its subscription, from `open` until something is amiss."""
 
-    def __init__(self, bus: Bus, requests: Requests, stream: str) -> None:
+    def __init__(self, bus: Bus, requests: Requests, stream: str, name: str) -> None:
         self._bus = bus
         self._requests = requests
         self._stream = stream
+        self._name = name
         self._subscription: Subscription | None = None
         self._incoming: deque[Msg] = deque()
         self._arrived = asyncio.Event()
         self._lost = ""
-        self._name = ""
         self.created = ""  # when the stream was: tells it from another of the same name
         self._delivered = 0  # number of the last delivery that was handed out
         self._start = 0  # the stream's last sequence before the consumer was made
         self._idle = False  # the server has said that it has nothing to send
 
-    async def open(self, filters: Sequence[str], after: int) -> Batch | None:
+    async def open(self, filters: Sequence[str], after: int, *, again: bool) -> Batch | None:
         """Begins after sequence `after`; returns an empty batch if nothing is there.
+
+        Args:
+            again: there may be a consumer of this name, which has to go first.
 
         Raises:
             Expired: the stream has not come as far as `after`: it is not the one that was read before.
         """
         inbox = self._bus.client.new_inbox()
         self._subscription = await self._bus.client.subscribe(inbox, cb=self._receive)
+        if again:
+            await self._call(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
         info = await self._call(f"STREAM.INFO.{self._stream}", None)
         self._start, self.created = info["state"]["last_seq"], info["created"]
         if self._start < after:
             raise Expired(f"{self._stream} ends at {self._start}, before {after}: it was replaced or restored")
         config: dict[str, Any] = {
+            "name": self._name,
             "deliver_subject": inbox,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": after + 1,
@@ -89,8 +99,7 @@ class _Consumer:
         if tuple(filters) != (">",):
             config["filter_subjects"] = list(filters)
         question = {"stream_name": self._stream, "config": config}
-        answer = await self._call(f"CONSUMER.CREATE.{self._stream}", question)
-        self._name = answer["name"]
+        answer = await self._call(f"CONSUMER.CREATE.{self._stream}.{self._name}", question)
         # What was delivered before the answer came counts as pending no more.
         if answer["num_pending"] or answer["delivered"]["consumer_seq"] or self._incoming:
             return None
@@ -99,10 +108,13 @@ class _Consumer:
     async def _call(self, operation: str, arguments: dict[str, Any] | None) -> dict[str, Any]:
         answer = await self._requests.call(operation, arguments)
         error = answer.get("error")
-        if error is None:
+        code = 0 if error is None else error.get("err_code")
+        if error is None or code == CONSUMER_NOT_FOUND:
             return answer
         text = f"{self._stream}: {error.get('description')}"
-        if error.get("code") == 400:
+        if code == TOO_MANY_CONSUMERS:
+            log.warning(text)  # some will go
+        elif error.get("code") == 400:
             raise Permanent(text)
         raise Temporary(text)
 
@@ -111,10 +123,6 @@ class _Consumer:
         if self._subscription is None or client.is_closed:
             return
         await self._subscription.unsubscribe()
-        if self._name:
-            # Nobody waits for the answer: if this is lost the server removes the consumer after a while.
-            with suppress(Temporary):
-                await self._requests.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"", None)
 
     def lose(self, reason: str) -> None:
         self._lost = self._lost or reason
@@ -187,38 +195,49 @@ class _Consumer:
 
 
 def _connection_changed(consumer: _Consumer, connected: bool) -> None:
-    consumer.lose("the connection is back" if connected else "the connection was lost")
+    if not connected:
+        consumer.lose("the connection was lost")
 
 
 async def follow(
     bus: Bus, requests: Requests, stream: str, filters: Sequence[str], after: int
 ) -> AsyncGenerator[Batch, None]:
     """See `RecordLog.tail`."""
-    failures = 0
+    name = requests.unique()
+    failures = attempts = 0
     seen = after
     created = ""
     complete = False
-    while True:
-        await bus.wait_connected()
-        consumer = _Consumer(bus, requests, stream)
-        forget_listener = bus.on_change(partial(_connection_changed, consumer))
-        try:
-            empty = await consumer.open(filters, seen)
-            if created not in ("", consumer.created):
-                raise Expired(f"{stream} was made anew at {consumer.created}")
-            created = consumer.created
-            failures = 0
-            if empty is not None and (not complete or empty.sequence > seen):
-                complete, seen = True, empty.sequence
-                yield empty
-            while True:
-                batch = await consumer.next_batch(complete)
-                complete, seen = complete or batch.caught_up, max(seen, batch.sequence)
-                yield batch
-        except (_Lost, Temporary) as error:
-            failures += 1
-            log.info("%s: reading anew after %d: %s", stream, seen, error)
-        finally:
-            forget_listener()
-            await consumer.close()
-        await asyncio.sleep(RECONNECT.delay_s(failures - 1, random.random()))
+    try:
+        while True:
+            await bus.wait_connected()
+            consumer = _Consumer(bus, requests, stream, name)
+            forget_listener = bus.on_change(partial(_connection_changed, consumer))
+            attempts += 1
+            try:
+                empty = await consumer.open(filters, seen, again=attempts > 1)
+                if created not in ("", consumer.created):
+                    raise Expired(f"{stream} was made anew at {consumer.created}")
+                created = consumer.created
+                failures = 0
+                if empty is not None and (not complete or empty.sequence > seen):
+                    complete, seen = True, empty.sequence
+                    yield empty
+                while True:
+                    batch = await consumer.next_batch(complete)
+                    complete, seen = complete or batch.caught_up, max(seen, batch.sequence)
+                    yield batch
+            except (_Lost, Temporary) as error:
+                # Said once for each loss, not for each attempt to come back.
+                log.log(
+                    logging.DEBUG if failures else logging.INFO, "%s: reading anew after %d: %s", stream, seen, error
+                )
+                failures += 1
+            finally:
+                forget_listener()
+                await consumer.close()
+            await asyncio.sleep(RECONNECT.delay_s(failures - 1, random.random()))
+    finally:
+        # Nobody waits for the answer: if this is lost the server removes the consumer after a while.
+        with suppress(Temporary):
+            await requests.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}", b"", None)
