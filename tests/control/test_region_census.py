@@ -76,6 +76,9 @@ def test_figures_are_those_of_a_count_from_scratch(steps: list[tuple[str, Instan
         assert tally.names == set(mine)
         assert tally.leaving == len(mine) - len(staying)
         assert tally.states == Counter((one.template, one.state) for one in staying.values())
+        assert tally.templates == Counter(one.template for one in mine.values())
+        cpu = sum(DEMAND[one.template]["cpu"] for one in mine.values())
+        assert census.allocated_to(tally) == {"cpu": cpu, "agents": 1000 * len(mine)}
         assert tally.nodes == Counter(one.node for one in staying.values() if one.node)
         assert tally.homeless == {name for name, one in staying.items() if not one.node}
         assert tally.finished == {name for name, one in mine.items() if one.finished}

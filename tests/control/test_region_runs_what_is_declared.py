@@ -76,6 +76,35 @@ async def test_agents_that_do_not_end_are_replaced_once_and_no_more(world: World
     await world.until(lambda: len(world.agents()) == 4)
 
 
+def allocated(world: World) -> dict[str, str]:
+    return dict(world.get("agentsets", "work")["status"].get("allocated") or {})
+
+
+async def test_a_set_says_what_all_its_agents_hold(world: World, node: SimNode) -> None:
+    strategy = {"maxSurge": 1, "maxUnavailable": 0}
+    await world.create("agentsets", agent_set(replicas=2, strategy=strategy))
+    await world.until(lambda: allocated(world) == {"agents": "2", "cpu": "200m", "memory": "128Mi"})
+    node.starts = False  # a rollout without an end: the agents of the template before stay
+    await resized(world, SMALL)
+    await world.until(lambda: allocated(world) == {"agents": "3", "cpu": "201m", "memory": "129Mi"})
+    node.stops = False
+    await world.change_spec("agentsets", "work", replicas=0)
+    await world.until(lambda: world.get("agentsets", "work")["status"]["replicas"] == 0)
+    assert allocated(world) == {"agents": "3", "cpu": "201m", "memory": "129Mi"}, "draining"
+    await world.delete("agentsets", "work")
+    await world.until(lambda: world.message("agentsets", "work").startswith("Deleting"))
+    assert allocated(world)["agents"] == "3"
+    node.stop_all()
+    await world.until(lambda: not world.list("agentsets"))
+
+
+async def test_agents_that_no_node_has_room_for_count_too(world: World) -> None:
+    await world.create("agentsets", agent_set(replicas=2))
+    await world.until(lambda: allocated(world) == {"agents": "2", "cpu": "200m", "memory": "128Mi"})
+    await world.change_spec("agentsets", "work", replicas=0)
+    await world.until(lambda: allocated(world) == {})
+
+
 async def test_a_rollout_does_not_wait_for_those_that_go(world: World, node: SimNode) -> None:
     await world.create("agentsets", agent_set(replicas=8))
     await world.until(lambda: len(world.ready()) == 8)

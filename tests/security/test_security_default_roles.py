@@ -33,6 +33,8 @@ def allows(role: str, verb: str, resource: str, group: str = "choregos.dev") -> 
         ("agentclusters/status", "choregos.dev", "get", "view edit admin"),
         ("agentclusters", "choregos.dev", "create", "edit admin"),
         ("agentclusters/status", "choregos.dev", "patch", ""),
+        ("agentsets/status", "choregos.dev", "patch", ""),
+        ("agentsets/status", "choregos.dev", "update", ""),
         ("agentsets/scale", "choregos.dev", "update", "edit admin"),
         ("agents/log", "choregos.dev", "get", "view edit admin"),
         ("agents", "choregos.dev", "delete", "edit admin"),

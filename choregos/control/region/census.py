@@ -100,6 +100,7 @@ class Tally:
 
     Attributes:
         states: (template digest, READY or UNREADY) → agents.
+        templates: template digest → agents, those leaving included.
         nodes: node → agents that are not leaving.
         names: of all agents, those leaving included: what a new one must not be called.
         homeless: without a node, not leaving. finished, requested: as in `Facts`.
@@ -109,6 +110,7 @@ class Tally:
     key: Key
     uid: str
     states: Counter[tuple[str, int]] = field(default_factory=Counter)
+    templates: Counter[str] = field(default_factory=Counter)
     nodes: Counter[str] = field(default_factory=Counter)
     names: set[str] = field(default_factory=set)
     homeless: set[str] = field(default_factory=set)
@@ -159,8 +161,15 @@ class Census:
 
     def allocated(self, node: str) -> dict[str, int]:
         """What the agents bound to a node take of it, those leaving included."""
+        return self._sum(self._on_node.get(node, {}).items())
+
+    def allocated_to(self, tally: Tally) -> dict[str, int]:
+        """What all agents of a set take or, while they have no node, wait for; those leaving included."""
+        return self._sum(((tally.key.namespace, template), count) for template, count in tally.templates.items())
+
+    def _sum(self, agents: Iterable[tuple[tuple[str, str], int]]) -> dict[str, int]:
         total: Counter[str] = Counter()
-        for (namespace, template), count in self._on_node.get(node, {}).items():
+        for (namespace, template), count in agents:
             for resource, amount in self._demand_of(namespace, template).items():
                 total[resource] += amount * count
         return dict(total)
@@ -234,6 +243,7 @@ class Census:
         self._facts[agent] = facts
         tally = self._tally(facts)
         tally.names.add(agent.name)
+        tally.templates[facts.template] += 1
         if facts.node:
             self._node(facts.node)[agent.namespace, facts.template] += 1
         if facts.state == LEAVING:
@@ -267,6 +277,7 @@ class Census:
         tally = self._tallies[facts.set_key][facts.set_uid]
         for names in (tally.names, tally.homeless, tally.finished, tally.requested):
             names.discard(agent.name)
+        _drop(tally.templates, facts.template)
         if facts.failing:
             tally.failing[facts.failing].discard(agent.name)
             if not tally.failing[facts.failing]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from choregos.foundation.timestamp import parse_rfc3339, rfc3339_micro
 from choregos.resources import meta
 from choregos.resources.kind import ReadOnlyObject
+from choregos.resources.quantity import VALUE_MAX
 from choregos.resources.templates import set_selector
+from choregos.scheduling.explanation import quantity
 from choregos.scheduling.restraint import Restraint
 from choregos.scheduling.rollout import Counts
 
@@ -42,6 +44,7 @@ class SetFigures:
     Attributes:
         digest: of what is declared now.
         counts: agents that are not leaving.
+        allocated: what all agents take or wait for, those leaving included, in thousandths.
         leaving: agents whose deletion has begun.
         homeless: agents without a node.
         why_homeless: one example, empty if there is none.
@@ -51,6 +54,7 @@ class SetFigures:
 
     digest: str
     counts: Counts
+    allocated: Mapping[str, int] = field(default_factory=dict)
     leaving: int = 0
     homeless: int = 0
     why_homeless: str = ""
@@ -87,6 +91,9 @@ def set_status(agent_set: ReadOnlyObject, figures: SetFigures, now_ms: int) -> d
         "updatedReplicas": counts.new_ready + counts.new_unready,
         "availableReplicas": counts.new_ready,
         "pendingReplicas": figures.homeless,
+        "allocated": {
+            name: quantity(name, min(amount, VALUE_MAX * 1000)) for name, amount in sorted(figures.allocated.items())
+        },
         "selector": set_selector(agent_set["metadata"]["name"]),
         "observedGeneration": meta.generation(agent_set),
         "templateDigest": figures.digest,

@@ -149,8 +149,16 @@ class SetReconciler:
             why_homeless = one.record.message
         by_frequency = sorted(tally.failing.items(), key=lambda item: (-len(item[1]), item[0]))
         failures = [self._failure(tally.key.namespace, reason, names) for reason, names in by_frequency]
-        homeless = len(tally.homeless)
-        return SetFigures(digest, tally.counts(digest), tally.leaving, homeless, why_homeless, failures, restraint)
+        return SetFigures(
+            digest,
+            tally.counts(digest),
+            self._agents.census.allocated_to(tally),
+            leaving=tally.leaving,
+            homeless=len(tally.homeless),
+            why_homeless=why_homeless,
+            failures=failures,
+            restraint=restraint,
+        )
 
     def _failure(self, namespace: str, reason: str, names: Collection[str]) -> Failure:
         name = min(names)

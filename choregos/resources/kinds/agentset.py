@@ -11,6 +11,7 @@ from choregos.resources.kinds.parts import (
     Conditions,
     Count,
     Part,
+    Quantity,
     Replicas,
     Resource,
     Time,
@@ -62,6 +63,9 @@ class AgentSetStatus(Part):
     """Agents made from the template as it is now that take calls."""
     pending_replicas: Count = 0
     """Agents that no node has room for."""
+    allocated: dict[Word, Quantity] = Field(default_factory=dict)
+    """What its agents have asked for, of whatever template they are made: `agents`, `cpu`, `memory`, `gpu`. Agents
+    that drain count until they are gone, and those without a node too."""
     selector: str = ""
     """Label selector of the agents, as text."""
     observed_generation: Count = 0
