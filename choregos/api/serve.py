@@ -68,10 +68,20 @@ class Serving:
 
 
 HEAD_BYTES_MAX = 64 * 1024
-"""Of a request's first line and headers: uvicorn keeps all of them, and whose they are is not known before they end."""
+"""Of a request's first line and headers: uvicorn keeps all of them, and whose they are is not known before they end. As
+many may come in a row that are of no body, such as trailers, which nobody reads."""
 
 HEAD_S = 30.0
-"""How long a client may take to send them, from the end of the handshake or from their first byte."""
+"""How long a client may take to send a head, from the end of the handshake or from its first byte."""
+
+REST_S = 5.0
+"""How long the rest of a request may take that has its answer already; a client may read that only when it has sent all."""
+
+KEEP_ALIVE_S = 75
+"""How long a connection stays open between two requests, whatever comes that begins none."""
+
+PIPELINED_MAX = 100
+"""Requests of one connection that wait for the answer to the one before."""
 
 HANDSHAKE_S = 10.0
 """How long the TLS handshake may take, from the connection; asyncio's own bound is 60 s."""
@@ -82,50 +92,91 @@ _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-leng
 class _Protocol(HttpToolsProtocol):
     """HTTP/1.1, with the verified certificate of the connection in the scope of each of its requests.
 
-    Bounds what a client can have the server keep, and for how long, before it is known.
+    Bounds what a client can have the server keep, and for how long, whoever it is. Invariant: the next head and the
+    rest of a request that was answered are awaited for a limited time, whatever comes instead of them.
     """
 
     _certificate: Any = None
-    _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None  # while a head is awaited or comes in
+    _in_head = False
+    _body_due = False  # of the newest request
+    _idle_bytes = 0  # since something of a request began, went on or ended
+    _deadline: asyncio.TimerHandle | None = None  # None while a request is worked on
+    _answered: Any = None  # the cycle of that request; others may have come after it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._certificate = transport.get_extra_info("peercert")
-        self._await_head()
+        self._close_after(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
+        self._keep_open()
+        if self._answered is not None:  # uvicorn tells only the newest
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        headers = self.headers
+        self._idle_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self.headers is headers:
-            # All of it belongs to a head that had begun before.
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+        if self._idle_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            if self._in_head and (self.cycle is None or self.cycle.response_complete):
                 self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[PEER] = self._certificate  # type: ignore[literal-required]
-        self._await_head()
+        self._idle_bytes = 0
+        self._in_head = True
+        self._close_after(HEAD_S)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._end_head()
+        self._idle_bytes = 0
+        self._in_head = False
+        self._body_due = True
+        self._keep_open()
         super().on_headers_complete()
+        if len(self.pipeline) > PIPELINED_MAX:
+            self.transport.abort()
 
-    def _await_head(self) -> None:
-        self._end_head()
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        super().on_body(body)
 
-    def _end_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def on_message_complete(self) -> None:
+        self._idle_bytes = 0
+        self._body_due = False
+        if self._deadline is not None:
+            self._close_after(self.timeout_keep_alive)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and self._deadline is None:
+            # uvicorn would forget its timer at the next byte, which may be none of a request.
+            self._deadline, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+            if self._body_due:
+                self._close_after(REST_S)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _close_after(self, seconds: float) -> None:
+        self._keep_open()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _keep_open(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: such a request is answered as any other, with what it may do instead."""
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -204,7 +255,7 @@ async def serve(app: ApiServer, settings: ServeSettings) -> AsyncIterator[Servin
             access_log=False,
             proxy_headers=False,  # nobody stands between: whoever sent them could name any address as his own
             server_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
             ssl_certfile=settings.certificate,
             ssl_context_factory=lambda *_: tls_context(settings),

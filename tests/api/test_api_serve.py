@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from choregos.api import serve as serving_module
-from choregos.api.serve import HEAD_BYTES_MAX, ServeSettings, Serving, serve
+from choregos.api.serve import HEAD_BYTES_MAX, PIPELINED_MAX, ServeSettings, Serving, serve
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Permanent
 from choregos.security.pki import ADMINISTRATORS, Authority
@@ -214,6 +214,109 @@ async def test_who_sends_no_head_is_cut_off(
             writer.write(sent)
             with suppress(ConnectionError):
                 assert await reader.read() == b""
+
+
+CHUNKED = f"POST {NODES} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("first", [CHUNKED + b"0\r\n", CHUNKED + b"0\r\ny: ", get(NODES)])
+@pytest.mark.parametrize("piece", [b"x: " + b"a" * 1000 + b"\r\n", b"a" * 1000, b"\r\n"])
+async def test_what_follows_an_answer_and_is_no_request_has_an_end(
+    serving: Serving, authority: Authority, first: bytes, piece: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+    sent = 0
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        writer.write(first)
+        answer = group.create_task(until_the_end(reader))
+        while not answer.done() and sent < 64 * HEAD_BYTES_MAX:
+            with suppress(ConnectionError):
+                writer.write(piece * (4096 // len(piece)))
+                await writer.drain()
+            sent += 4096
+            await asyncio.sleep(0)
+        writer.close()
+    assert sent < 64 * HEAD_BYTES_MAX
+
+
+@pytest.mark.parametrize("sent", [CHUNKED, CHUNKED + b"0\r\n", get(NODES) + b"\r\n"])
+async def test_the_rest_of_what_is_answered_is_not_awaited_for_ever(
+    world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(serving_module, "REST_S", 0.3)
+    monkeypatch.setattr(serving_module, "KEEP_ALIVE_S", 0.3)
+    async with serve(world.app, settings) as serving, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+        with closing(writer):
+            writer.write(sent)
+            assert b" 401 " in await reader.readuntil(b"\r\n\r\n")
+            with suppress(ConnectionError):
+                writer.write(b"\r\n" if sent.startswith(b"GET") else b"")
+                await reader.read()
+
+
+async def test_a_trailer_is_no_header_neither_of_its_request_nor_of_the_next(
+    world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        asked.append(list(scope["headers"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    app.close = world.app.close  # type: ignore[attr-defined]
+    async with serve(app, settings) as serving, asyncio.timeout(20):  # type: ignore[arg-type]
+        reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+        with closing(writer):
+            writer.write(CHUNKED + b"2\r\n{}\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(get("/"))
+            await reader.readuntil(b"\r\n\r\n")
+    assert asked == [[(b"host", b"x"), (b"transfer-encoding", b"chunked")], [(b"host", b"x")]]
+
+
+async def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(
+    serving: Serving, authority: Authority
+) -> None:
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
+    with closing(writer):
+        async with asyncio.timeout(20):
+            writer.write(CHUNKED)
+            for rest in (b"2\r\n{}\r\n0\r\n\r\n" + get(NODES), b""):
+                status, _, head = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+                assert b" 401 " in status
+                length = next(line for line in head.splitlines() if line.startswith(b"content-length"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+                writer.write(rest)
+
+
+async def test_not_too_many_requests_come_before_an_answer_and_their_end_is_that_of_the_first(
+    world: Any, serving: Serving, authority: Authority
+) -> None:
+    admin = context_of(authority, "admin", (ADMINISTRATORS,))
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=admin)
+    with closing(writer):
+        async with asyncio.timeout(20):
+            writer.write(get(f"{NODES}?watch=true"))
+            await reader.readuntil(b"\r\n\r\n")
+            assert world.app._streams._flows
+            writer.write(get(NODES) * 2 * PIPELINED_MAX)
+            with suppress(ConnectionError):
+                await reader.read()
+            while world.app._streams._flows:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("upgrade", ["SPDY/3.1", "h2c"])
+async def test_an_upgrade_to_what_is_not_served_is_answered_and_nothing_to_log(
+    serving: Serving, authority: Authority, caplog: pytest.LogCaptureFixture, upgrade: str
+) -> None:
+    head = f"GET {NODES} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n".encode()
+    assert b" 200 " in await exchange(serving, context_of(authority, "admin", (ADMINISTRATORS,)), head)
+    assert not caplog.records
 
 
 async def test_who_begins_no_handshake_is_cut_off(
