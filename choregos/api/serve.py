@@ -75,7 +75,7 @@ HEAD_S = 30.0
 """How long a client may take to send a head, from the end of the handshake or from its first byte."""
 
 REST_S = 5.0
-"""How long the rest of a request may take that has its answer already; a client may read that only when it has sent all."""
+"""How long the rest of a request may take that has its answer already; a client may read it only when all is sent."""
 
 KEEP_ALIVE_S = 75
 """How long a connection stays open between two requests, whatever comes that begins none."""
