@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from choregos.api.rules.status import Refusal
+from choregos.api.rules.status import Refusal, size, too_many_requests
 from choregos.foundation.errors import TooLarge
 from choregos.foundation.timeout import timeout
 
@@ -49,16 +49,16 @@ class Bodies:
         if announced.isdigit() and int(announced) > self._bytes_max:
             raise self._too_large()
         chunks: list[bytes] = []
-        size = counted = 0
+        received = counted = 0
         try:
             counted += self._count(flow, COUNTED_BYTES_MIN)
             try:
                 async with timeout(self._read_s):
                     async for chunk in request.stream():
-                        size += len(chunk)
-                        if size > self._bytes_max:
+                        received += len(chunk)
+                        if received > self._bytes_max:
                             raise self._too_large()
-                        counted += self._count(flow, max(0, size - counted))
+                        counted += self._count(flow, max(0, received - counted))
                         chunks.append(chunk)
             except TimeoutError as error:
                 why = f"the request's body did not come within {self._read_s:g} s"
@@ -71,8 +71,7 @@ class Bodies:
 
     def _count(self, flow: str, more: int) -> int:
         if self._flows[flow] + more > self._flow_bytes_max:
-            message = f"too many requests, please try again later: {flow} has {self._flow_bytes_max} bytes under way"
-            raise Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
+            raise too_many_requests(f"{flow} has {size(self._flow_bytes_max)} of requests under way")
         self._flows[flow] += more
         return more
 

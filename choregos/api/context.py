@@ -55,6 +55,7 @@ class ApiLimits:
         body_bytes_max: largest request body; Kubernetes' own limit is 3 MiB.
         bodies_bytes_max: of all bodies that one flow (see `fairness`) has under way, each counted as 16 KiB at least.
         body_s: how long a body may take to come.
+        answers_bytes_max: of large answers of one flow that its clients have not taken yet; beyond it none is made.
         watch_s_max: a watch that names no time is ended after this long, so that load spreads over replicas.
         bookmark_s: pause between two bookmarks of a quiet watch.
         call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
@@ -70,6 +71,7 @@ class ApiLimits:
     body_bytes_max: int = 3 * 1024 * 1024
     bodies_bytes_max: int = 64 * 1024 * 1024
     body_s: float = 30.0
+    answers_bytes_max: int = 64 * 1024 * 1024
     watch_s_max: float = 3600.0
     bookmark_s: float = 60.0
     call_s_default: float = 30.0

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from choregos.api.rules.status import Refusal
+from choregos.api.rules.status import too_many_requests
 from choregos.foundation.timeout import timeout
 
 SERVICE_ACCOUNT = "system:serviceaccount:"
@@ -135,7 +135,7 @@ class Fairness:
         if len(flow.line) > self._limits.waiting_per_flow:
             flow.line.pop()
             self._forget(name, flow)
-            raise _refused(f"{self._limits.waiting_per_flow} requests of {name} wait already")
+            raise too_many_requests(f"{self._limits.waiting_per_flow} requests of {name} wait already")
         try:
             async with timeout(self._limits.wait_s):
                 await request.seated
@@ -149,7 +149,7 @@ class Fairness:
             self._forget(name, flow)
             self._seat_next()
             if isinstance(error, TimeoutError):
-                raise _refused(f"the server was busy for {self._limits.wait_s:.0f} s") from error
+                raise too_many_requests(f"the server was busy for {self._limits.wait_s:.0f} s") from error
             raise
 
     def _seat_next(self) -> None:
@@ -173,8 +173,3 @@ class Fairness:
         # Of two that give up together the second may come when the name is another's flow already.
         if not flow.taken and not flow.line and self._flows.get(name) is flow:
             del self._flows[name]
-
-
-def _refused(why: str) -> Refusal:
-    message = f"too many requests, please try again later: {why}"
-    return Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})

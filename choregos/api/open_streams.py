@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from choregos.api.fairness import Seat
-from choregos.api.rules.status import Refusal
+from choregos.api.rules.status import too_many_requests
 from choregos.foundation.timeout import timeout
 
 T = TypeVar("T")
@@ -81,8 +81,7 @@ class OpenStreams:
 
     def _begun(self, flow: str) -> None:
         if self._flows[flow] >= self._flow_max:
-            message = f"too many requests, please try again later: {flow} has {self._flow_max} streams open already"
-            raise Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
+            raise too_many_requests(f"{flow} has {self._flow_max} streams open already")
         self._flows[flow] += 1
 
     def _ended(self, flow: str) -> None:

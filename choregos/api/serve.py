@@ -83,6 +83,9 @@ KEEP_ALIVE_S = 75
 PIPELINED_MAX = 100
 """Requests of one connection that wait for the answer to the one before."""
 
+STALL_S = 30.0
+"""How long a client may take nothing of what waits for it: some 64 KiB, or what is left."""
+
 HANDSHAKE_S = 10.0
 """How long the TLS handshake may take, from the connection; asyncio's own bound is 60 s."""
 
@@ -101,15 +104,19 @@ class _Protocol(HttpToolsProtocol):
     _body_due = False  # of the newest request
     _idle_bytes = 0  # since something of a request began, went on or ended
     _deadline: asyncio.TimerHandle | None = None  # None while a request is worked on
+    _stall: asyncio.TimerHandle | None = None  # while something waits for the client to take it
     _answered: Any = None  # the cycle of that request; others may have come after it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._certificate = transport.get_extra_info("peercert")
+        # What the system and the TCP transport do not take waits with who sends it, not in memory nobody counts.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._close_after(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keep_open()
+        self._no_stall()
         if self._answered is not None:  # uvicorn tells only the newest
             self._answered.disconnected = True
             self._answered.message_event.set()
@@ -165,6 +172,20 @@ class _Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._no_stall()
+        self._stall = self.loop.call_later(STALL_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._no_stall()
+        super().resume_writing()
+
+    def _no_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _close_after(self, seconds: float) -> None:
         self._keep_open()

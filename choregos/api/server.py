@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from choregos.api.access.auditing import COMPLETE, STARTED, Auditor
@@ -22,9 +22,10 @@ from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
 from choregos.api.access.pace import Pace
+from choregos.api.answers import Answers
 from choregos.api.bodies import Bodies
 from choregos.api.context import ApiContext
-from choregos.api.fairness import Fairness
+from choregos.api.fairness import Fairness, flow_of
 from choregos.api.handlers import (
     account_tokens,
     agents,
@@ -160,6 +161,7 @@ class ApiServer:
         }
         self._streams = OpenStreams(context.limits.streams_max)
         self._bodies = Bodies(context.limits.body_bytes_max, context.limits.bodies_bytes_max, context.limits.body_s)
+        self._answers = Answers(context.limits.answers_bytes_max)
         self._quotas = Quotas(context.resources)
         self._fairness = Fairness(context.limits.fairness)
         self._documents = Documents(_product_version(), context.resources)
@@ -182,7 +184,7 @@ class ApiServer:
         self._gate.close()
         self._quotas.close()
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> ASGIApp:
         passage: Passage | None = None
         call: ApiRequest | None = None
         message = ""
@@ -203,6 +205,7 @@ class ApiServer:
         if passage is not None:
             stage = STARTED if isinstance(response, StreamingResponse) else COMPLETE
             self._gate.answered(passage, response.status_code, stage=stage, message=message)
+            return self._answers.counted(flow_of(passage.user.name), response)
         return response
 
     async def _connect(self, socket: WebSocket) -> None:
@@ -252,9 +255,11 @@ class ApiServer:
     async def _in_turn(self, call: ApiRequest, handler: Handler) -> Response:
         if call.kind.plane in _WITHOUT_SEAT or handler is agents.log:
             await _catch_up(call)
+            self._answers.require_room(call.flow)
             return await handler(call)
         async with self._fairness.seat(call.flow, _width(call)) as call.seat:
             await _catch_up(call)
+            self._answers.require_room(call.flow)
             return await handler(call)
 
     def _call(self, request: Request, passage: Passage, target: Target) -> ApiRequest:

@@ -103,7 +103,7 @@ async def test_so_much_of_one_flow_is_under_way_and_no_more() -> None:
         assert body == b"x" * 3 * COUNTED_BYTES_MIN
         async with bodies.read("a", Sender(b"x" * 5, b"y", ends=True).request()) as small:
             assert small == b"xxxxxy"
-            with pytest.raises(Refusal, match="a has 81920 bytes under way") as refused:
+            with pytest.raises(Refusal, match="a has 80 KiB of requests under way") as refused:
                 await bodies.read("a", Sender(b"x" * COUNTED_BYTES_MIN, b"x", ends=True).request()).__aenter__()
             assert refused.value.code == 429
             async with bodies.read("b", Sender(ends=True).request()) as other:

@@ -20,6 +20,7 @@ from choregos.security.pki import ADMINISTRATORS, Authority
 pytestmark = pytest.mark.real
 
 NODES = "/apis/choregos.dev/v1/agentnodes"
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
 
 @pytest.fixture
@@ -317,6 +318,45 @@ async def test_an_upgrade_to_what_is_not_served_is_answered_and_nothing_to_log(
     head = f"GET {NODES} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n".encode()
     assert b" 200 " in await exchange(serving, context_of(authority, "admin", (ADMINISTRATORS,)), head)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("query", ["", "?watch=true"])
+async def test_who_takes_nothing_of_its_answer_is_cut_off(
+    world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(serving_module, "STALL_S", 0.3)
+    async with serve(world.app, settings) as serving:
+        await _an_unread_answer_ends(world, serving, authority, query)
+
+
+def test_who_takes_nothing_of_its_answer_is_cut_off_on_uvloop_too(
+    open_world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "STALL_S", 0.3)
+
+    async def scenario() -> None:
+        async with open_world() as world, serve(world.app, settings) as serving:
+            for query in ("", "?watch=true"):
+                await _an_unread_answer_ends(world, serving, authority, query)
+
+    uvloop.run(scenario())
+
+
+async def _an_unread_answer_ends(world: Any, serving: Serving, authority: Authority, query: str) -> None:
+    """Of more than the buffers of two sockets hold."""
+    data = {"a": "x" * 900_000}
+    for number in range(12):
+        await world.client.post(CONFIG_MAPS, {"metadata": {"name": f"c{number}"}, "data": data})
+    admin = context_of(authority, "admin", (ADMINISTRATORS,))
+    _, writer = await asyncio.open_connection(serving.host, serving.port, ssl=admin, limit=1)
+    writer.transport.pause_reading()
+    writer.write(get(CONFIG_MAPS + query))
+    async with asyncio.timeout(20):
+        while not world.app._answers._flows:
+            await asyncio.sleep(0)
+        while world.app._answers._flows or world.app._streams._flows:
+            await asyncio.sleep(0)
+    writer.transport.abort()
 
 
 async def test_who_begins_no_handshake_is_cut_off(

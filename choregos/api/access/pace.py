@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from choregos.api.rules.status import Refusal
+from choregos.api.rules.status import too_many_requests
 from choregos.foundation.clock import Clock
 
 KNOWN_MAX = 10_000
@@ -51,8 +51,7 @@ class Pace:
         delay_s = full_at - now - limits.burst / limits.per_s
         if delay_s > limits.wait_s:
             self._full_at[who] = full_at - 1 / limits.per_s
-            message = f"too many requests, please try again later: {who or 'this client'} is refused too often"
-            raise Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
+            raise too_many_requests(f"{who or 'this client'} is refused too often")
         self._full_at[who] = full_at
         if len(self._full_at) > KNOWN_MAX:
             del self._full_at[next(iter(self._full_at))]

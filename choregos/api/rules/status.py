@@ -62,6 +62,20 @@ def not_acceptable(offered: tuple[str, ...]) -> Refusal:
     return Refusal(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(offered)}")
 
 
+def too_many_requests(why: str) -> Refusal:
+    """Asks the client to come again in a second."""
+    message = f"too many requests, please try again later: {why}"
+    return Refusal(429, "TooManyRequests", message, details={"retryAfterSeconds": 1})
+
+
+def size(number_bytes: int) -> str:
+    """As people read it, such as `64 MiB`; of what is no whole number of a unit, in the next smaller one."""
+    for exponent, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number_bytes and number_bytes % (1 << exponent) == 0:
+            return f"{number_bytes >> exponent} {unit}"
+    return f"{number_bytes} bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What the failed request was about; every part may be empty.
