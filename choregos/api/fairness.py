@@ -8,7 +8,7 @@ is that of Kubernetes' API Priority and Fairness (KEP-1040), with one level and 
 Invariants: seats taken never exceed the limit; one flow never holds more than three quarters of them, nor one request
 more than a quarter, so that somebody who holds none is seated at once beside any single flow; a flow's own requests are
 seated in the order of their arrival; whoever stops waiting leaves no trace. What stays open, such as a watch, holds no
-seat once it has shown the present state.
+seat once it has shown the present state, or has to wait for its client.
 """
 
 from __future__ import annotations
@@ -64,20 +64,18 @@ class Seat:
 
     def __init__(self, give_back: Callable[[], None]) -> None:
         self._give_back: Callable[[], None] | None = give_back
-        self._timer: asyncio.TimerHandle | None = None
+        self.kept = False
 
     @property
-    def kept(self) -> bool:
-        return self._timer is not None
+    def held(self) -> bool:
+        return self._give_back is not None
 
-    def keep(self, for_s: float) -> None:
-        """Holds it beyond its context, until `leave` is called or so many seconds have passed."""
-        self._timer = asyncio.get_running_loop().call_later(for_s, self.leave)
+    def keep(self) -> None:
+        """Holds it beyond its context, until `leave` is called."""
+        self.kept = True
 
     def leave(self) -> None:
         """Gives it back, if that was not done before."""
-        if self._timer is not None:
-            self._timer.cancel()
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()

@@ -10,10 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from choregos.api.fairness import Seat
 from choregos.api.rules.status import too_many_requests
@@ -52,19 +53,14 @@ class OpenStreams:
         """An answer that stays open until `content` ends or the client goes away; it has to be sent.
 
         Args:
-            seat: left at the end, if not before.
+            seat: left at the end, or as soon as what is sent has to wait for the client, who sets the pace then.
 
         Raises:
             Refusal: 429, the flow has too many.
         """
         self._begun(flow)
 
-        def on_end() -> None:
-            self._ended(flow)
-            if seat is not None:
-                seat.leave()
-
-        return _Counted(content, media_type, on_end)
+        return _Counted(content, media_type, lambda: self._ended(flow), seat)
 
     @contextmanager
     def open(self, flow: str) -> Iterator[None]:
@@ -128,14 +124,29 @@ class OpenStreams:
 
 
 class _Counted(StreamingResponse):
-    """Tells when it has ended, however it does."""
+    """Tells when it has ended, however it does, and leaves its seat."""
 
-    def __init__(self, content: AsyncIterator[bytes], media_type: str, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, content: AsyncIterator[bytes], media_type: str, on_end: Callable[[], None], seat: Seat | None
+    ) -> None:
         super().__init__(content, media_type=media_type)
         self._on_end = on_end
+        self._seat = seat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seat = self._seat
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send if seat is None else partial(_send_seated, seat, send))
         finally:
             self._on_end()
+            if seat is not None:
+                seat.leave()
+
+
+async def _send_seated(seat: Seat, send: Send, message: Message) -> None:
+    if not seat.held:
+        await send(message)
+        return
+    waiting = asyncio.get_running_loop().call_soon(seat.leave)  # which happens only if `send` has to wait
+    await send(message)
+    waiting.cancel()

@@ -162,20 +162,16 @@ async def test_who_holds_nothing_goes_before_who_waits_for_more() -> None:
         new.cancel()
 
 
-async def test_a_seat_may_be_kept_until_it_is_left_or_its_time_is_up() -> None:
+async def test_a_seat_may_be_kept_until_it_is_left() -> None:
     fairness = Fairness(FairnessLimits(4))
-    async with fairness.seat("a") as left:
-        left.keep(3600)
-    async with fairness.seat("a") as forgotten:
-        forgotten.keep(0.001)
-    assert fairness._free == 2
-    left.leave()
-    left.leave()
-    assert fairness._free == 3
-    async with asyncio.timeout(10):
-        while fairness._free < 4:
-            await asyncio.sleep(0)
-    forgotten.leave()
+    async with fairness.seat("a") as kept:
+        kept.keep()
+    async with fairness.seat("a") as other:
+        assert other.held
+    assert (kept.held, other.held, fairness._free) == (True, False, 3)
+    kept.leave()
+    kept.leave()
+    assert not kept.held
     assert fairness._free == 4
     assert not fairness._flows
 

@@ -50,11 +50,13 @@ class SlowStore:
 
 
 class Reader:
-    """Watches nodes from their state on, and reads nothing of it until `reads`."""
+    """Watches nodes from their state on, and reads only so many parts of it until `reads`."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: int = 0) -> None:
+        self._parts = parts
         self.reads = asyncio.Event()
-        self.started = False
+        self.waits = False
+        self.lines = 0
 
     async def watch(self, client: Client) -> None:
         scope = client._scope("GET", NODES, {"watch": "true"}, {})
@@ -62,9 +64,14 @@ class Reader:
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self.started = message["status"] == 200
-        else:
+            assert message["status"] == 200
+            return
+        self.lines += message["body"].count(b"\n")
+        if not self._parts:
+            self.waits = True
             await self.reads.wait()
+        else:
+            self._parts -= 1
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -76,6 +83,12 @@ async def until(condition: Callable[[], bool]) -> None:
 async def turn() -> None:
     for _ in range(30):
         await asyncio.sleep(0)
+
+
+async def stop(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_flood_of_one_user_does_not_keep_another_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,39 +130,39 @@ async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
     monkeypatch.setattr("choregos.api.server.OBJECTS_PER_SEAT", 2)
     for number in range(5):
         await world.client.post(NODES, node(f"n{number}"))
-    # Width 3 of 12 at most, 9 for a flow: the fourth waits until one of the others has shown all.
-    monkeypatch.setattr("choregos.api.handlers.watching.SEATED_S", 3600)
-    async with limited(world, fairness=FairnessLimits(12, wait_s=15)) as ada:
-        readers = [Reader() for _ in range(4)]
-        watches = [asyncio.ensure_future(reader.watch(ada)) for reader in readers]
+    async with limited(world, fairness=FairnessLimits(12)) as ada:
+        free: list[int] = []
+
+        async def send(message: Mapping[str, Any]) -> None:
+            if message.get("body"):
+                free.append(ada._app._fairness._free)
+
+        scope = ada._scope("GET", NODES, {"watch": "true"}, {})
+        watch = asyncio.ensure_future(ada._app(scope, asyncio.Event().wait, send))
+        await until(lambda: len(free) == 3)
         await turn()
-        assert [reader.started for reader in readers] == [True, True, True, False]
-        alone = asyncio.ensure_future(ada.get(f"{NODES}/n1"))
-        await turn()
-        assert not alone.done(), "the flow holds what it may"
-        assert (await ada.as_(certificate("bob")).get(f"{NODES}/n1")).code == 200
-        readers[0].reads.set()
-        await until(lambda: readers[3].started)
-        assert not alone.done(), "it came after the fourth watch"
-        watches[1].cancel()
-        assert (await alone).code == 200, "a watch that went away holds nothing"
-        for each in watches:
-            each.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        assert free == [9, 9, 9]
         assert ada._app._fairness._free == 12
+        await stop(watch)
 
 
-async def test_a_watch_whose_client_does_not_read_gives_its_seats_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("parts", [0, 1])
+async def test_a_watch_whose_client_does_not_read_gives_its_seats_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    monkeypatch.setattr("choregos.api.handlers.watching.SEATED_S", 0.01)
+    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
     async with limited(world, fairness=FairnessLimits(1, wait_s=20)) as ada:
-        await world.client.post(NODES, node("n1"))
-        watch = asyncio.ensure_future(Reader().watch(ada))
-        await turn()
+        for number in range(9):
+            await world.client.post(NODES, node(f"n{number}"))
+        readers = [Reader(parts) for _ in range(5)]
+        watches = [asyncio.ensure_future(reader.watch(ada)) for reader in readers]
+        await until(lambda: all(reader.waits for reader in readers))
         assert (await ada.get(f"{NODES}/n1")).code == 200
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        readers[0].reads.set()
+        await until(lambda: readers[0].lines == 9)
+        await stop(*watches)
+        assert ada._app._fairness._free == 1
+        assert not ada._app._fairness._flows
 
 
 async def test_a_list_takes_seats_for_what_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +223,14 @@ async def test_a_list_that_is_too_long_has_to_be_asked_for_in_chunks(world: Worl
         assert "limit=500" in refused.json["message"]
         assert len((await ada.get(NODES, limit="3")).json["items"]) == 3
         assert len((await ada.get(NODES, labelSelector="even=0")).json["items"]) == 2
+
+
+async def test_a_watch_shows_any_number_for_it_does_so_in_parts(world: World) -> None:
+    for number in range(4):
+        assert (await world.client.post(NODES, node(f"n{number}"))).code == 201
+    async with limited(world, list_items_max=3) as ada, ada.stream(NODES, watch="true") as stream:
+        names = [(await stream.line())["object"]["metadata"]["name"] for _ in range(4)]
+        assert names == ["n0", "n1", "n2", "n3"]
 
 
 async def test_a_long_list_is_made_in_parts_and_is_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
+from choregos.api.sources import StoredSource
 from choregos.foundation.clock import SystemClock
+from choregos.foundation.errors import Temporary
 
 NODES = "/apis/choregos.dev/v1/agentnodes"
 NAMESPACES = "/api/v1/namespaces"
@@ -191,3 +193,14 @@ async def test_a_client_that_goes_away_leaves_no_watch_behind(world: Any) -> Non
         while not ring._watchers:
             await asyncio.sleep(0)
     assert not ring._watchers
+
+
+async def test_a_watch_that_fails_ends_with_an_error_event(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any) -> Any:
+        raise Temporary("the store cannot be reached")
+
+    monkeypatch.setattr(StoredSource, "watch", unreachable)
+    async with client.stream(NODES, watch="true") as stream:
+        (event,) = await stream.lines_to_end()
+    assert (event["type"], event["object"]["code"]) == ("ERROR", 503)
+    assert event["object"]["message"] == "the store cannot be reached"

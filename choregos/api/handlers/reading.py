@@ -71,6 +71,11 @@ def read_page(call: ApiRequest, options: ListOptions, selection: Selection) -> P
     return page
 
 
+def read_state(call: ApiRequest, selection: Selection) -> Sequence[Any]:
+    """What a watch begins with: any number of items, for it shows them a part at a time."""
+    return _page(call, ListOptions(), selection).items
+
+
 def _page(call: ApiRequest, options: ListOptions, selection: Selection) -> Page[Any]:
     source, namespace = call.reading(), call.target.namespace
     if options.token:

@@ -8,27 +8,23 @@ its connection, and ends at once when the server stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from choregos.api.handlers.reading import ENCODED_AT_ONCE, read_page, wait_for_revision
+from choregos.api.handlers.reading import ENCODED_AT_ONCE, read_state, wait_for_revision
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import codec, status
 from choregos.api.rules.options import ListOptions, list_options
 from choregos.api.rules.views import View, transition
 from choregos.api.selection import Selection, select
 from choregos.api.sources import Event
-from choregos.foundation.errors import Expired
+from choregos.foundation.errors import ChoregosError
 from choregos.store.watch import Watch
 
 CHUNK_BYTES = 64 * 1024
 """Lines that are ready are sent together up to this size."""
-
-SEATED_S = 10.0
-"""How long a watch holds its seats while it shows the present state: a client that does not read shall not keep the
-others of its flow waiting for ever."""
 
 
 async def watch(call: ApiRequest) -> Response:
@@ -38,7 +34,7 @@ async def watch(call: ApiRequest) -> Response:
     lines = _Lines(call, options, selection, call.view)
     response = call.streams.answer(call.flow, lines.chunks(), codec.JSON, call.seat)
     if call.seat is not None and shows_state(options):
-        call.seat.keep(SEATED_S)
+        call.seat.keep()
     return response
 
 
@@ -61,10 +57,10 @@ class _Lines:
         """Raises nothing: an error ends the stream with an `ERROR` event."""
         source = self._call.reading()
         initial = shows_state(self._options)
-        # From here to the first yield nothing is awaited, so the state and the watch fit together.
-        since = source.revision if initial or self._options.revision is None else self._options.revision
-        items = read_page(self._call, ListOptions(), self._selection).items if initial else ()
         try:
+            # From here to the first yield nothing is awaited, so the state and the watch fit together.
+            since = source.revision if initial or self._options.revision is None else self._options.revision
+            items = read_state(self._call, self._selection) if initial else ()
             async with source.watch(self._call.target.namespace, since) as changes:
                 async for part in self._initial(items):
                     yield part
@@ -72,19 +68,18 @@ class _Lines:
                     yield _line(self._view.bookmark(since, initial_end=True))
                 async for chunk in self._follow(changes):
                     yield chunk
-        except Expired as error:
+        except ChoregosError as error:
             failure = status.failure(error, self._call.subject)
             yield _line({"type": "ERROR", "object": failure.body})
 
     async def _initial(self, items: Sequence[Any]) -> AsyncIterator[bytes]:
-        """The present state, a part at a time with others' requests in between; holds the seat until it is sent."""
+        """The present state, a part at a time with others' requests in between; leaves the seat when it is sent."""
         for start in range(0, len(items), ENCODED_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            lines = bytearray()
-            for document in map(self._call.reading().document, items[start : start + ENCODED_AT_ONCE]):
-                lines += self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
-            yield bytes(lines)
+            documents = map(self._call.reading().document, items[start : start + ENCODED_AT_ONCE])
+            for chunk in _chunks(map(self._added, documents)):
+                yield chunk
         if self._call.seat is not None:
             self._call.seat.leave()
 
@@ -98,7 +93,7 @@ class _Lines:
             due_at = min(ends_at, bookmark_at)
             with streams.alarm(changes.wake, due_at - now) as alarm:
                 while not alarm.rung and now < due_at:
-                    for chunk in self._chunks(await changes.ready()):
+                    for chunk in _chunks(map(self._line_of, await changes.ready())):
                         yield chunk
                     now = clock.monotonic()
             # By the clock, not in silence: beside constant changes of what it does not select, a watch that got none
@@ -108,16 +103,8 @@ class _Lines:
                 if self._options.bookmarks:
                     yield _line(self._view.bookmark(changes.revision))
 
-    def _chunks(self, changes: Sequence[Any]) -> Iterator[bytes]:
-        """The lines of these changes, together as far as they fit."""
-        chunk = b""
-        for change in changes:
-            chunk += self._line_of(change)
-            if len(chunk) >= CHUNK_BYTES:
-                yield chunk
-                chunk = b""
-        if chunk:
-            yield chunk
+    def _added(self, document: Any) -> bytes:
+        return self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
 
     def _line_of(self, change: Any) -> bytes:
         source = self._call.reading()
@@ -132,6 +119,18 @@ class _Lines:
     def _show(self, type: str, document: Any, revision: int) -> bytes:
         first, self._first = self._first, False
         return _line(self._view.event(type, document, revision, self._call.context.clock.wall_ms(), first=first))
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """These lines, together as far as they fit."""
+    chunk = bytearray()
+    for line in lines:
+        chunk += line
+        if len(chunk) >= CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    if chunk:
+        yield bytes(chunk)
 
 
 def _line(event: Any) -> bytes:
