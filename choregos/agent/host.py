@@ -133,7 +133,10 @@ class AgentHost:
             self._step(life, Assigned(assignment), moment)
 
     def withdraw(self, uids: Iterable[str], grace_s: float) -> None:
-        """These agents shall end: each drains for up to `grace_s` seconds. An unknown uid is passed over."""
+        """These agents shall end: each drains for up to `grace_s` seconds. An unknown uid is passed over.
+
+        Those that are ending already have so long at most from now.
+        """
         moment = self._moment()
         event = Withdrawn(grace_s)
         for uid in uids:

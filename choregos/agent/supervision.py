@@ -38,7 +38,7 @@ class Assigned(msgspec.Struct, frozen=True, gc=False):
 
 
 class Withdrawn(msgspec.Struct, frozen=True, gc=False):
-    """It shall end, within `grace_s` seconds."""
+    """It shall end, within `grace_s` seconds, or sooner if that was said before."""
 
     grace_s: float
 
@@ -106,7 +106,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
-    """Have its worker stop it; answered by `StopEnded` or `WorkerLost`."""
+    """Have its worker stop it; answered by `StopEnded` or `WorkerLost`, once however often it is said."""
 
     host: str
     grace_s: float
@@ -377,7 +377,7 @@ def _withdrawn(life: Life, event: Withdrawn, moment: Moment) -> tuple[Instructio
     life.withdrawn = True
     life.successor = None
     if life.phase is Phase.STOPPING:
-        return ()
+        return (Stop(life.host, event.grace_s),)  # it may have less time now than when its stop began; never more
     host = life.host
     if not host:
         return _let_go(life, moment)

@@ -98,7 +98,7 @@ class Instance(msgspec.Struct, frozen=True, gc=False, eq=False):
     Attributes:
         record_revision: sequence of the agent record: what a conditional write of it expects.
         status: None until its node has written one for this uid and binding.
-        deletion: somebody asked for this uid to be deleted; the region's leader has not acted on it yet.
+        deletion: somebody asked for this uid to be deleted; the region's leader may have acted on it.
         revision: sequence of the newest record in it: its resourceVersion.
     """
 
@@ -126,6 +126,13 @@ class Instance(msgspec.Struct, frozen=True, gc=False, eq=False):
     @property
     def phase(self) -> Phase:
         return Phase.PENDING if self.status is None else self.status.phase
+
+    @property
+    def grace_s(self) -> int | None:
+        """Seconds it has for its end, from when that began: the least that was asked for; None if nobody has."""
+        asked = self.deletion.grace_s if self.deletion is not None else None
+        begun = self.record.grace_s if self.record.deletion_ms else None
+        return min((given for given in (asked, begun) if given is not None), default=None)
 
     @property
     def host(self) -> str:

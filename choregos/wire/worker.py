@@ -88,7 +88,10 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Drain these agents for up to `grace_s` seconds, run on_stop, forget them. Answered by `Stopped`."""
+    """Drain these agents for up to `grace_s` seconds, run on_stop, forget them. Answered by `Stopped`.
+
+    One more `Stop` makes the time of those that drain shorter, never longer.
+    """
 
     uids: tuple[str, ...]
     grace_s: float

@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+from collections.abc import Awaitable
 
 import pytest
 
@@ -60,6 +61,41 @@ async def test_an_on_stop_that_never_returns_does_not_keep_its_agent(stage, samp
     stage.withdraw("ada", grace_s=0.1)
     await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
     assert await stage.call("bob", "greet") == "bob greets world"
+
+
+DAY_S = 86_400.0
+
+
+async def test_a_call_that_is_given_a_day_can_still_be_given_no_time(stage, sample):
+    stage.assign(sample("Greeter"), "ada")
+    await stage.until_running("ada")
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(cancelled(stage.call("ada", "slow", seconds=DAY_S, timeout_s=DAY_S)))
+        assert [text for _, _, text in (await stage.log("ada", wait_s=10.0)).lines] == ["begun"]
+        stage.withdraw("ada", grace_s=DAY_S)
+        await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPING)
+        stage.withdraw("ada", grace_s=2 * DAY_S)
+        stage.withdraw("ada", grace_s=0.0)
+        await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+    assert call.result()
+    assert [one.phase for one in stage.history].count(Phase.STOPPED) == 1
+
+
+async def test_an_on_stop_that_is_given_a_day_can_still_be_given_no_time(stage, sample):
+    stage.assign(sample("ClingsInItsHook"), "ada")
+    await stage.until_running("ada")
+    stage.withdraw("ada", grace_s=DAY_S)
+    await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPING)
+    stage.withdraw("ada", grace_s=0.0)
+    await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+
+
+async def cancelled(call: Awaitable[object]) -> bool:
+    try:
+        await call
+    except CallError:
+        return True
+    return False
 
 
 async def test_the_host_takes_all_the_descriptors_it_may(open_stage):

@@ -167,7 +167,8 @@ TABLES = {
         *RUN,
         (Withdrawn(7.0), (Stop("w1", 7.0), REPORT)),
         Phase.STOPPING,
-        (Withdrawn(7.0), ()),
+        (Withdrawn(0.0), (Stop("w1", 0.0),)),
+        Phase.STOPPING,
         (StopEnded(), (REPORT, FORGET)),
         Phase.STOPPED,
     ],
@@ -236,7 +237,7 @@ TABLES = {
     "withdrawn while it is being replaced it ends": [
         *RUN,
         (Assigned(SECOND), (Stop("w1", 30.0), REPORT)),
-        (Withdrawn(7.0), ()),
+        (Withdrawn(7.0), (Stop("w1", 7.0),)),
         (StopEnded(), (REPORT, FORGET)),
         Phase.STOPPED,
     ],

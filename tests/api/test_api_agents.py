@@ -81,6 +81,20 @@ async def test_deleting_an_agent_asks_its_region_to(world: Any) -> None:
     assert world.context.directory.get("default", "web-1").deletion.grace_s == 30
 
 
+async def test_a_shorter_grace_period_overrules_a_longer_one_and_no_other_does(world: Any) -> None:
+    await world.start_agents(2)
+    path = f"{AGENTS}/web-0"
+
+    async def asked(**body: int) -> int:
+        assert (await world.client.delete(path, body or None)).code == 200
+        return int(world.context.directory.get("default", "web-0").deletion.grace_s)
+
+    assert [await asked(gracePeriodSeconds=600), await asked(), await asked(gracePeriodSeconds=900)] == [600] * 3
+    assert await asked(gracePeriodSeconds=5) == 5
+    assert (await world.client.delete(AGENTS, {"gracePeriodSeconds": 0})).code == 200
+    assert [world.context.directory.get("default", f"web-{each}").deletion.grace_s for each in (0, 1)] == [0, 0]
+
+
 async def test_the_log_of_an_agent_is_text(world: Any) -> None:
     await world.start_agents(1)
     log = await world.client.get(f"{AGENTS}/web-0/log")

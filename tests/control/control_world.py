@@ -109,9 +109,9 @@ class World:
             else:
                 return
 
-    async def delete_agent(self, name: str) -> None:
+    async def delete_agent(self, name: str, grace_s: int = 5) -> None:
         uid = self.directory.get("default", name).record.uid
-        await self.writer.request_deletion("default", name, DeletionRecord(1, uid, 5))
+        await self.writer.request_deletion("default", name, DeletionRecord(1, uid, grace_s))
 
     # What tests ask
 

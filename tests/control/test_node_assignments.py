@@ -165,6 +165,21 @@ async def test_a_deleted_agent_drains_for_its_grace_and_then_frees_its_place(wor
         assert host.names() == {"a-1", "a-2", "a-3"}
 
 
+async def test_an_agent_that_drains_can_be_left_less_time_and_not_more(world: World, leader: Leader) -> None:
+    async with running_node(world) as host:
+        await leader.create("a-0")
+        host.slow = True
+        await leader.change("a-0", deletion_ms=1, grace_s=1000)
+        await world.pass_time(30)
+        await leader.change("a-0", grace_s=100)
+        assert 60 <= host.graces["a-0"] <= 70
+        await leader.change("a-0", grace_s=500)
+        await world.pass_time(1)
+        assert 60 <= host.graces["a-0"] <= 70
+        await leader.change("a-0", grace_s=5)
+        assert host.graces == {"a-0": 0}
+
+
 async def test_a_refusal_is_said_once(world: World, leader: Leader) -> None:
     async with running_node(world):
         await leader.create("a-0", "a-1", "a-2", "a-3")

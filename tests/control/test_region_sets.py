@@ -83,6 +83,32 @@ async def test_a_deleted_agent_is_replaced_by_another(world: World, node: SimNod
     await world.until(lambda: len(world.ready()) == 2 and first not in {a.record.uid for a in world.agents().values()})
 
 
+@pytest.mark.parametrize("how", ["asked for", "scaled away", "with their set"])
+async def test_agents_that_leave_can_be_left_less_time_and_not_more(world: World, node: SimNode, how: str) -> None:
+    await world.create("agentsets", agent_set(replicas=2, template={"terminationGracePeriodSeconds": 86_400}))
+    await settled(world)
+    node.stops = False
+    match how:
+        case "asked for":
+            await world.delete_agent("work-0", 86_400)
+            await world.delete_agent("work-1", 86_400)
+        case "scaled away":
+            await world.change_spec("agentsets", "work", replicas=0)
+        case "with their set":
+            await world.delete("agentsets", "work")
+    leaving = ("work-0", "work-1")
+    await world.until(lambda: all(world.agents()[name].record.deletion_ms for name in leaving))
+    began = {name: world.agents()[name].record.deletion_ms for name in leaving}
+    await world.pass_time(10)
+    await world.delete_agent("work-0", 7)
+    await world.until(lambda: world.agents()["work-0"].record.grace_s == 7)
+    await world.delete_agent("work-0", 100)
+    await world.pass_time(10)
+    records = {name: world.agents()[name].record for name in leaving}
+    assert {name: one.grace_s for name, one in records.items()} == {"work-0": 7, "work-1": 86_400}
+    assert {name: one.deletion_ms for name, one in records.items()} == began
+
+
 async def test_a_changed_template_replaces_agents_within_its_bounds(world: World, node: SimNode) -> None:
     await world.create("agentsets", agent_set(replicas=8, strategy={"maxSurge": 2, "maxUnavailable": 1}))
     await settled(world)

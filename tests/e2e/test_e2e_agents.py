@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e_fleet import until_event
-from e2e_machine import AGENTS, Object, UpProcess, applied, cluster, condition, deleted, until
+from e2e_machine import AGENTS, Object, UpProcess, applied, as_yaml, cluster, condition, deleted, until
 
 from choregos.client import Client
 from choregos.foundation.errors import CallCancelled, CallError, DeadlineExceeded, HandlerFailed, HostLost
@@ -250,6 +250,37 @@ async def test_an_agent_that_is_deleted_ends_the_calls_it_serves(machine: UpProc
         await client.delete("agent", "desk-worker-0")
     assert isinstance(call.result(), CallCancelled)
     await _until_says(note, "cancelled")
+
+
+async def test_agents_that_may_drain_for_a_day_can_be_ended_at_once(machine: UpProcess, client: Client):
+    machine.kubectl("create", "namespace", "slow")
+    worker = machine.template("worker", "Worker", 2, terminationGracePeriodSeconds=86_400)
+    machine.kubectl("apply", "-f", "-", given=as_yaml(cluster("desk", worker, namespace="slow")))
+    machine.kubectl("wait", "--for=condition=Ready", "agentcluster/desk", "-n", "slow", "--timeout=60s")
+    pods = ("pods", "--all", "-n", "slow")
+    async with asyncio.TaskGroup() as group:
+        calls, notes = [], []
+        for number in range(2):
+            notes.append(machine.places / f"a-day-{number}")
+            target = {"agent": f"desk-worker-{number}", "method": "wait_to_be_cancelled"}
+            call = client.call_detailed(target, {"note": notes[-1].name}, timeout_s=100, namespace="slow")
+            calls.append(group.create_task(failure_of(call)))
+            await _until_says(notes[-1], "begun")
+        machine.kubectl("delete", "namespace", "slow", "--wait=false")
+        field = "jsonpath={.items[*].metadata.deletionGracePeriodSeconds}"
+
+        async def draining() -> bool:
+            return machine.kubectl("get", "pods", "-n", "slow", "-o", field).split() == ["86400", "86400"]
+
+        await until(draining, "both have a day")
+        machine.kubectl("delete", *pods, "--grace-period=86400", "--wait=false")
+        assert await draining()
+        assert machine.choregos("delete", "agent", "desk-worker-0", "-n", "slow", "--grace-period", "0").code == 0
+        await _until_says(notes[0], "cancelled")
+        machine.kubectl("delete", *pods, "--force", "--grace-period=0")
+        await _until_says(notes[1], "cancelled")
+    assert [type(call.result()) for call in calls] == [CallCancelled, CallCancelled]
+    machine.kubectl("wait", "--for=delete", "namespace/slow", "--timeout=60s")
 
 
 @pytest.mark.parametrize("how", ["exit", "SIGSEGV", "SIGKILL"])

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from choregos.agent.runtimes.python import PythonCode
+from choregos.agent.worker.grace import Grace
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, Stepped
@@ -49,7 +50,20 @@ class Lodgings:
 class Resident:
     """A `messaging.invocation.Callee` and a `stepping.Steppable`."""
 
-    __slots__ = ("_floor", "_in_flight", "bound", "idle", "label", "name", "probes", "shared", "state", "tasks", "uid")
+    __slots__ = (
+        "_floor",
+        "_in_flight",
+        "bound",
+        "grace",
+        "idle",
+        "label",
+        "name",
+        "probes",
+        "shared",
+        "state",
+        "tasks",
+        "uid",
+    )
 
     def __init__(self, uid: str, namespace: str, name: str, shared: Lodgings, floor: Floor) -> None:
         self.uid = uid
@@ -61,6 +75,7 @@ class Resident:
         self.tasks: set[asyncio.Task[Any]] | None = None  # those its code has started, and its on_start
         self.probes: list[ProbeTimer] | None = None
         self.idle: asyncio.Event | None = None
+        self.grace: Grace | None = None  # once it is to end
         self._floor = floor
         self._in_flight = 0
 

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from choregos.agent.runtimes.python import CannotLoad, NotProvided, PythonCode, PythonRuntime
+from choregos.agent.worker.grace import Grace
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.resident import Lodgings, Resident, State
 from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, is_over
 from choregos.foundation.tasks import Tasks
-from choregos.foundation.timeout import timeout, timeout_at
+from choregos.foundation.timeout import timeout
 from choregos.messaging.invocation import Invoker
 from choregos.messaging.tracebacks import format_traceback
 from choregos.sdk.binding import BoundAgent, bind, run_hook
@@ -276,7 +277,7 @@ class Residents:
             self._tasks.start(self._fail(resident, "ProbeFailed", f"liveness probe: {why}"), f"fail {resident.name}")
 
     async def _fail(self, resident: Resident, reason: str, message: str) -> None:
-        await self._wind_up(resident, 0.0)
+        await self._wind_up(resident, Grace(0.0))
         self._send(Failed(resident.uid, reason, message))
 
     # Stopping.
@@ -291,17 +292,23 @@ class Residents:
         self._send(Blocked(resident.uid, seconds, stack))
 
     def stop(self, uids: Sequence[str], grace_s: float) -> None:
-        """Ends these agents, each answered by `Stopped`: those with nothing to finish at once, in one frame."""
+        """Ends these agents, each answered by `Stopped`: those with nothing to finish at once, in one frame.
+
+        Those that are ending already have their grace shortened, and are answered once.
+        """
         ended: list[str] = []
         for uid in uids:
             resident = self._by_uid.get(uid)
-            if resident is None or (resident.state is not State.STOPPING and _has_nothing_to_finish(resident)):
+            if resident is not None and resident.grace is not None:
+                resident.grace.shorten(grace_s)
+            elif resident is None or _has_nothing_to_finish(resident):
                 self._awaited.pop(uid, None)
                 if resident is not None:
                     self._remove(resident)
                 ended.append(uid)
-            elif resident.state is not State.STOPPING:
-                self._tasks.start(self._stop_one(resident, grace_s), f"stop {resident.name}")
+            else:
+                resident.grace = Grace(grace_s)
+                self._tasks.start(self._stop_one(resident, resident.grace), f"stop {resident.name}")
         if ended:
             self._flush()
             self._send(Stopped(tuple(ended)))
@@ -315,28 +322,24 @@ class Residents:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
-    async def _stop_one(self, resident: Resident, grace_s: float) -> None:
-        await self._wind_up(resident, grace_s)
+    async def _stop_one(self, resident: Resident, grace: Grace) -> None:
+        await self._wind_up(resident, grace)
         self._send(Stopped((resident.uid,)))
 
-    async def _wind_up(self, resident: Resident, grace_s: float) -> None:
-        """Lets its calls end, then `on_stop` run; what is left after `grace_s` seconds is cancelled."""
+    async def _wind_up(self, resident: Resident, grace: Grace) -> None:
+        """Lets its calls end, then `on_stop` run; what is left when its grace is over is cancelled."""
         was_running = resident.state is State.RUNNING
-        deadline = self._loop.time() + grace_s
-        resident.state = State.STOPPING
+        resident.state, resident.grace = State.STOPPING, grace
         self._by_name.pop(resident.name, None)
         resident.stop_probes()
         if resident.in_flight:
             resident.idle = asyncio.Event()
-            try:
-                async with timeout_at(deadline):
-                    await resident.idle.wait()
-            except TimeoutError:
+            if not await grace.allows(resident.idle.wait()):
                 self._invoker.interrupt(resident.uid, f"{resident.label} is stopping")
         if was_running and resident.bound is not None and resident.bound.has_on_stop:
             stopping = self._tasks.start(self._run_on_stop(resident, resident.bound), f"on_stop {resident.name}")
             # A task of its own, because its author may swallow the cancellation that ends it.
-            await asyncio.wait((stopping,), timeout=max(deadline - self._loop.time(), ON_STOP_S_MIN))
+            await grace.allows(asyncio.wait((stopping,)), ON_STOP_S_MIN)
             resident.adopt(stopping)
         self._remove(resident)
 

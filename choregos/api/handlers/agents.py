@@ -65,14 +65,15 @@ async def evict(call: ApiRequest) -> Response:
 
 
 async def _request(instances: Sequence[Instance], call: ApiRequest, options: DeleteOptions) -> None:
-    """Asks for the deletion of those whose deletion has not been asked for; returns when the directory knows of it."""
+    """Asks for the deletion of those of which it has not been asked for, or with more time; returns when the directory
+    knows of it."""
     for instance in instances:
         revision = str(instance.revision)
         metadata.check_preconditions(options, {"uid": instance.record.uid, "resourceVersion": revision})
     if options.dry_run:
         return
     writer = call.context.instances
-    waiting = [each for each in instances if not each.record.deletion_ms and each.deletion is None]
+    waiting = [each for each in instances if _is_sooner(each, options)]
     for start in range(0, len(waiting), WRITES_AT_ONCE_MAX):
         await asyncio.gather(
             *(
@@ -82,6 +83,13 @@ async def _request(instances: Sequence[Instance], call: ApiRequest, options: Del
         )
     if waiting:
         await call.context.directory.wait_for(writer.revision)
+
+
+def _is_sooner(instance: Instance, options: DeleteOptions) -> bool:
+    """Whether it would end sooner than it does. As in Kubernetes a grace period gets shorter, if that is asked for in
+    so many words, and never longer."""
+    given_s = instance.grace_s
+    return given_s is None or (options.grace_s is not None and options.grace_s < given_s)
 
 
 def _record(instance: Instance, options: DeleteOptions) -> DeletionRecord:

@@ -33,7 +33,7 @@ def metadata(instance: Instance) -> Object:
     }
     if record.deletion_ms:
         shown["deletionTimestamp"] = time(record.deletion_ms)
-        shown["deletionGracePeriodSeconds"] = record.grace_s
+        shown["deletionGracePeriodSeconds"] = instance.grace_s
     return shown
 
 

@@ -58,12 +58,15 @@ class _Held:
     """An agent that was handed to the host and has not been reported as stopped.
 
     Attributes:
+        leaving_s: monotonic time from when it shall end; None while it shall run.
+        grace_s: how long it has from then.
         said: what the host last said of this binding.
     """
 
     binding: int
     kind: _Kind
-    leaving: bool = False
+    leaving_s: float | None = None
+    grace_s: float = 0.0
     said: HostStatus | None = None
 
 
@@ -110,7 +113,8 @@ class Assignments:
         bound = self._directory.on_node(self._node)
         here = {one.record.uid for one in bound}
         self._refused = {uid: binding for uid, binding in self._refused.items() if uid in here}
-        self._withdraw([uid for uid, held in self._held.items() if uid not in here and not held.leaving], MOVED_GRACE_S)
+        moved = [uid for uid, held in self._held.items() if uid not in here and held.leaving_s is None]
+        self._withdraw(moved, MOVED_GRACE_S)
         self._take(bound)
 
     def _changed(self, changes: Sequence[InstanceChange]) -> None:
@@ -143,8 +147,8 @@ class Assignments:
             self._statuses.report(answers)
         if assigned:
             self._host.assign(assigned)
-        for time_s, uids in leaving.items():
-            self._withdraw(uids, time_s)
+        for grace, uids in leaving.items():
+            self._withdraw(uids, grace)
 
     def _compare(
         self, one: Instance, assigned: list[Assignment], leaving: dict[float, list[str]], answers: list[HostStatus]
@@ -155,7 +159,7 @@ class Assignments:
             if held is None:
                 if one.phase is not Phase.STOPPED:
                     answers.append(self._status(one, Phase.STOPPED, "Stopped", ""))
-            elif not held.leaving:
+            elif held.leaving_s is None or record.grace_s < held.grace_s:
                 leaving.setdefault(record.grace_s, []).append(record.uid)
         elif held is None or held.binding != record.binding:
             self._consider(one, assigned, answers)
@@ -187,7 +191,7 @@ class Assignments:
             self._held[record.uid] = _Held(record.binding, kind)
             self._charge(kind, 1)
         else:
-            held.binding, held.leaving, held.said = record.binding, False, None
+            held.binding, held.leaving_s, held.said = record.binding, None, None
         restarts = 0 if one.status is None else one.status.restarts
         assigned.append(
             Assignment(
@@ -235,10 +239,17 @@ class Assignments:
             self._allocated[name] = self._allocated.get(name, 0) + sign * amount
 
     def _withdraw(self, uids: Sequence[str], grace_s: float) -> None:
+        """Has them end `grace_s` seconds after they began to."""
+        now = self._clock.monotonic()
+        by_time: dict[float, list[str]] = {}
         for uid in uids:
-            self._held[uid].leaving = True
-        if uids:
-            self._host.withdraw(uids, grace_s)
+            held = self._held[uid]
+            held.grace_s = grace_s
+            if held.leaving_s is None:
+                held.leaving_s = now
+            by_time.setdefault(max(0.0, grace_s - (now - held.leaving_s)), []).append(uid)
+        for time_s, group in by_time.items():
+            self._host.withdraw(group, time_s)
 
     def _reported(self, statuses: Sequence[HostStatus]) -> None:
         for status in statuses:

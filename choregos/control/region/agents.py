@@ -131,13 +131,14 @@ class FencedAgents:
         """Has agents drain; those that no node can drain are removed at once. Returns how many.
 
         Args:
-            instances: not leaving yet.
+            grace_s: from when the deletion began; for those that are leaving already, shorter than they have.
         """
         bound, homeless = [], []
         now_ms = self._clock.wall_ms()
         for instance in instances:
             if instance.record.node:
-                bound.append((instance, replace(instance.record, deletion_ms=now_ms, grace_s=grace_s)))
+                began_ms = instance.record.deletion_ms or now_ms
+                bound.append((instance, replace(instance.record, deletion_ms=began_ms, grace_s=grace_s)))
             else:
                 homeless.append(instance)
         if homeless:

@@ -31,7 +31,7 @@ class Facts(NamedTuple):
         state: READY, UNREADY, or LEAVING once its deletion has begun.
         failing: why its node cannot start it or keep it ready, in one word; empty while all goes its way.
         finished: it may be removed: it leaves and has stopped, or never had a node.
-        requested: somebody asked for its deletion, which has not begun.
+        requested: somebody asked for its deletion, which has not begun, or has with more time.
         refused: its node does not take it.
     """
 
@@ -59,7 +59,7 @@ def facts_of(instance: Instance) -> Facts:
         LEAVING if leaving else READY if ready else UNREADY,
         failing="" if status is None or leaving else failure_of(status),
         finished=leaving and (not record.node or phase in (Phase.STOPPED, Phase.REJECTED)),
-        requested=instance.deletion is not None and not leaving,
+        requested=instance.deletion is not None and (not leaving or instance.deletion.grace_s < record.grace_s),
         refused=phase is Phase.REJECTED and not leaving,
     )
 
@@ -244,6 +244,8 @@ class Census:
         tally = self._tally(facts)
         tally.names.add(agent.name)
         tally.templates[facts.template] += 1
+        if facts.requested:
+            tally.requested.add(agent.name)
         if facts.node:
             self._node(facts.node)[agent.namespace, facts.template] += 1
         if facts.state == LEAVING:
@@ -269,8 +271,6 @@ class Census:
             self.refused.add(agent)
         if facts.failing:
             tally.failing.setdefault(facts.failing, set()).add(agent.name)
-        if facts.requested:
-            tally.requested.add(agent.name)
 
     def _leave(self, agent: Key, facts: Facts) -> None:
         """Undoes `_enter`."""

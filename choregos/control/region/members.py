@@ -111,10 +111,10 @@ class SetMembers:
         return await self._agents.begin_deletion(set_key, chosen, grace_s(agent_set["spec"]["template"]))
 
     async def delete_requested(self, tally: Tally) -> int:
-        """Begins the deletion of agents that somebody asked to delete; returns how many."""
+        """Begins the deletion of agents that somebody asked to delete, or leaves them less time; returns how many."""
         by_grace: dict[int, list[Instance]] = {}
         for one in self._find(tally.key, tally.requested):
-            if one.deletion is not None and not one.record.deletion_ms:
+            if one.deletion is not None and (not one.record.deletion_ms or one.deletion.grace_s < one.record.grace_s):
                 by_grace.setdefault(one.deletion.grace_s, []).append(one)
         return sum([await self._agents.begin_deletion(tally.key, group, grace) for grace, group in by_grace.items()])
 

@@ -75,6 +75,7 @@ class SetReconciler:
         for tally in list(self._agents.census.tallies(key).values()):
             if agent_set is None or not here or tally.uid != agent_set["metadata"]["uid"]:
                 await self._members.drain(tally)
+                await self._members.delete_requested(tally)
                 await self._members.remove_finished(tally)
         if agent_set is None or not here:
             self._pace.forget(key)
@@ -97,6 +98,7 @@ class SetReconciler:
         if tally.states:
             drained = await self._members.drain(tally)
             self._tell(agent_set, "SuccessfulDelete", "deleted", drained)
+        await self._members.delete_requested(self._tally(key, agent_set))
         await self._members.remove_finished(self._tally(key, agent_set))
         if self._tally(key, agent_set).names:
             return await self._report(key, agent_set, (agent_set.get("status") or {}).get("templateDigest", ""))
