@@ -12,10 +12,8 @@ one `Life` and a few dictionary entries, no task and no timer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import resource
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
 
@@ -109,7 +107,6 @@ class AgentHost:
         self._alarms = Alarms(clock, _call_later, self._wake)
 
     async def __aenter__(self) -> Self:
-        _raise_descriptor_limit()
         self._pool.open()
         self._tasks.start(self._usage.sample(), "samples of usage")
         return self
@@ -417,14 +414,6 @@ _WORTH_AN_EVENT = frozenset(
         NOT_READY,
     }
 )
-
-
-def _raise_descriptor_limit() -> None:
-    """A worker costs a handful of descriptors; the usual soft limit of 1024 would end at some 250 workers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems call infinity hard and refuse it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _with_others(event: HostEvent, others: int) -> HostEvent:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from choregos.assembly.machine.options import UpOptions
 from choregos.assembly.machine.up import Machine
-from choregos.assembly.services.running import until_signal
+from choregos.assembly.services.running import raise_descriptor_limit, until_signal
 from choregos.client import Client
 from choregos.client.manifests import load_manifests
 from choregos.foundation.errors import Invalid
@@ -53,6 +53,7 @@ async def run_demo(example: Path, data_directory: Path | None) -> None:
         Invalid: the folder is not an example.
         Temporary: the agents were not ready in time.
     """
+    raise_descriptor_limit()
     await until_signal(_demonstrate(example, data_directory))
 
 

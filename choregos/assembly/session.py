@@ -11,12 +11,13 @@ from pathlib import Path
 
 from choregos.assembly.machine.options import UpOptions
 from choregos.assembly.machine.up import Machine
-from choregos.assembly.services.running import until_signal
+from choregos.assembly.services.running import raise_descriptor_limit, until_signal
 
 
 async def run_up(options: UpOptions) -> None:
     """Runs the machine until a signal says that it is enough."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    raise_descriptor_limit()  # also nats-server's
     await until_signal(_keep_up(options))
     say("choregos has ended. What was declared is kept: the next `choregos up` takes it up again.")
 

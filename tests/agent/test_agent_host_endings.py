@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 from collections.abc import Awaitable
 
@@ -96,10 +95,3 @@ async def cancelled(call: Awaitable[object]) -> bool:
     except CallError:
         return True
     return False
-
-
-async def test_the_host_takes_all_the_descriptors_it_may(open_stage):
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
-    async with open_stage():
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -119,6 +120,20 @@ def test_what_it_says_to_type_next_works_in_a_bare_shell(make_up: MakeUp):
         check=False,
     )
     assert typed.stdout.count("Ready") == 2, typed.stderr
+    up.stop()
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="this system does not tell limits of others")
+def test_every_process_takes_all_the_descriptors_it_may(make_up: MakeUp):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    up = make_up("data", "--api-port", "0")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        up.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for name in ("up", "nats-server", "control", "api", "node"):
+        assert up.only(name).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard), name
     up.stop()
 
 

@@ -1,9 +1,11 @@
-"""What the processes of a machine have in common: logging, the event loop, and ending when told to."""
+"""What the processes of a machine have in common: logging, the event loop, descriptors, and ending when told to."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -40,8 +42,21 @@ def run_service(name: str, directory: DataDirectory, serve: Callable[[MachineCon
     if config is None:
         raise NotFound(f"{directory.config} does not exist: run `choregos up` with this data directory first")
     _log_to(directory, name)
+    raise_descriptor_limit()
     leave_survivors_alone()
     uvloop.run(until_signal(_collected(serve(config))))
+
+
+def raise_descriptor_limit() -> None:
+    """As many as the hard limit lets this process have, and those that it starts.
+
+    A client's connection costs the API server one, a worker the node a handful. With the usual soft limit of 1,024 one
+    client could lock all others out, and a node would end at some 250 workers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # some systems call infinity hard and refuse it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _collected(work: Awaitable[None]) -> None:

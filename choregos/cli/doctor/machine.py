@@ -62,14 +62,14 @@ def _nats_server() -> Finding:
 
 
 def _open_files() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES_MIN:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # which every process of `choregos up` makes use of
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES_MIN:
         return warn(
             "open files",
-            f"a process may open {soft} files, {OPEN_FILES_MIN} are needed for many watches and workers",
-            f"Run `ulimit -n {min(hard, 65536) if hard > 0 else 65536}` in the shell before `choregos up`.",
+            f"a process may open {hard} files, {OPEN_FILES_MIN} are needed for many watches and workers",
+            "Have the hard limit raised (`ulimit -Hn`, as root), in the shell or service that runs `choregos up`.",
         )
-    return ok("open files", f"a process may open {soft if soft > 0 else 'any number of'} files")
+    return ok("open files", f"a process may open {hard if hard > 0 else 'any number of'} files")
 
 
 def _clock(clock: Clock) -> Finding:
