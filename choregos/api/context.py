@@ -60,7 +60,7 @@ class ApiLimits:
         bookmark_s: pause between two bookmarks of a quiet watch.
         call_s_default, call_s_max: time of an AgentCall that names none, and the longest it may name.
         write_attempts_max: how often a write without a resourceVersion is repeated on a conflict.
-        quota_attempts_max: how often a write is repeated because others, at other servers, used the same quota first.
+        quota_attempts_max: as much under a quota: others, at other servers or with the same object, came first.
         future_revision_s: how long a read waits for a revision that this server has not seen yet.
         list_items_max: objects in one answer; a longer list has to be asked for in chunks.
         streams_max: watches, logs, calls of agents and the like that one flow may have open at a time.

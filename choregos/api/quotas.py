@@ -2,29 +2,28 @@
 
 Invariant: a write that uses more of a quota is stored together with that quota's new status, each as it was read. So of
 two writes that were judged by the same state, at any two servers, one is a conflict and judged again. Writes at one
-server take turns, so that only servers compete. What is used comes from the objects, by a ledger of each namespace that
-has quotas, and never from what a status says; who keeps that true when objects shrink or go is the fleet's reconciler.
+server go in groups (`quota_groups`), so that only servers compete. What is used comes from the objects, by a ledger of
+each namespace that has quotas, and never from what a status says; who keeps that true when objects shrink or go is the
+fleet's reconciler.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from typing import Any
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from choregos.api.quota_groups import Admit, QuotaGroups
 from choregos.api.rules.status import Refusal, Subject
-from choregos.foundation.errors import FieldError, Temporary
-from choregos.foundation.timeout import timeout
+from choregos.foundation.errors import ChoregosError, FieldError
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 from choregos.resources.kinds.agentcluster import AGENTCLUSTER
 from choregos.resources.kinds.agentset import AGENTSET
-from choregos.resources.quotas.admission import Admission, admission, bounds
+from choregos.resources.quotas.admission import admission, bounds
 from choregos.resources.quotas.ledger import Ledger
+from choregos.resources.quotas.usage import DECLARING, declares_as
 from choregos.resources.registry import RESOURCEQUOTA
-from choregos.store.resources import Change, Named, ResourceStore
+from choregos.store.resources import Change, ResourceStore
 from choregos.store.watch import ChangeType
 
 log = logging.getLogger(__name__)
@@ -34,59 +33,79 @@ QUOTAS = RESOURCEQUOTA.plural
 QUOTAS_MAX = 100
 """Quotas of one namespace; all may have to be stored together with one object."""
 
-TURN_S_MAX = 15.0
-"""Longest wait for a turn: when the store does not answer, those who wait fail together and not one after the other."""
-
 
 class Quotas:
-    """Of all namespaces of a store, for one server, until `close`."""
+    """Of all namespaces of a store, for one server, until `close`.
 
-    def __init__(self, resources: ResourceStore) -> None:
+    Args:
+        attempts_max: as of `QuotaGroups`.
+    """
+
+    def __init__(self, resources: ResourceStore, attempts_max: int) -> None:
         self._resources = resources
         self._ledgers = _Ledgers(resources)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._groups = QuotaGroups(resources, self._judging, QUOTAS, attempts_max)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self._groups.close()
         self._ledgers.close()
 
-    def turn(self, kind: Kind, namespace: str) -> AbstractAsyncContextManager[Any]:
-        """In it no other write of the namespace is judged or stored here. Costs nothing where nothing is bounded.
-
-        Entering it raises: Temporary, others have taken too long.
-        """
-        if not any(bounds(quota, kind.plural) for quota in self._of(kind, namespace)):
-            return nullcontext()
-        lock = self._turns.get(namespace)
-        if lock is None:
-            lock = self._turns[namespace] = asyncio.Lock()
-        return _turn(lock)
-
-    def admit(self, kind: Kind, subject: Subject, obj: Object) -> list[Named]:
-        """What is to be stored together with a new or changed object; nothing if no quota is used more.
-
-        Raises:
-            Refusal: 403, it is more than a quota allows.
-        """
-        namespace = obj["metadata"].get("namespace", "")
-        quotas = self._of(kind, namespace)
-        verdict = Admission((), ())
-        if any(bounds(quota, kind.plural) for quota in quotas):
-            with self._ledgers.of(namespace) as ledger:
-                verdict = admission(quotas, kind.plural, obj, ledger)
-        excesses = [*verdict.excesses]
-        if kind.plural == QUOTAS and len(quotas) >= QUOTAS_MAX and not obj["metadata"].get("resourceVersion"):
-            excesses.append(f"a namespace has at most {QUOTAS_MAX} quotas")
-        if excesses:
-            field = _field(kind, obj)
-            causes = tuple(FieldError(field, excess, "FieldValueForbidden") for excess in excesses if field)
-            quoted = f'{subject.qualified_resource} "{subject.name}"'
-            raise Refusal(403, "Forbidden", f"{quoted} is forbidden: {'; '.join(excesses)}", causes=causes)
-        return [(QUOTAS, quota) for quota in verdict.quotas]
-
-    def _of(self, kind: Kind, namespace: str) -> list[Object]:
+    def concern(self, kind: Kind, obj: ReadOnlyObject, previous: ReadOnlyObject | None = None) -> bool:
+        """Whether it may use more of a quota to store an object, which was `previous`; if not, nobody need be asked."""
         if not kind.namespaced or kind.plane != "declarative":
-            return []
-        return [*self._resources.list(QUOTAS, namespace).items]
+            return False
+        if previous is not None and not (kind.plural in DECLARING and not declares_as(obj, previous)):
+            return False
+        quotas = self._of(obj["metadata"].get("namespace", ""))
+        return any(kind.plural == QUOTAS or bounds(quota, kind.plural) for quota in quotas)
+
+    async def store(self, kind: Kind, subject: Subject, obj: Object) -> Object:
+        """Stores an object that concerns quotas. Raises: as `QuotaGroups.store`."""
+        return await self._groups.store(obj["metadata"].get("namespace", ""), kind, subject, obj)
+
+    def rehearse(self, kind: Kind, subject: Subject, obj: Object) -> None:
+        """Raises what `store` would, as far as that can be known without storing anything."""
+        self._groups.check(kind, obj)
+        with self._judging(obj["metadata"].get("namespace", "")) as admit:
+            admit(kind, subject, obj)
+
+    @contextmanager
+    def _judging(self, namespace: str) -> Iterator[Admit]:
+        """In it what was admitted counts for what is judged after it; with its end nothing of that remains."""
+        quotas = self._of(namespace)
+        with self._ledgers.of(namespace) as ledger:
+            before: list[tuple[str, str, ReadOnlyObject | None]] = []
+
+            def admit(kind: Kind, subject: Subject, obj: Object) -> Sequence[Object]:
+                admitted = _admitted(quotas, ledger, kind, subject, obj)
+                name = obj["metadata"]["name"]
+                before.append((kind.plural, name, ledger.replace(kind.plural, name, obj)))
+                return admitted
+
+            try:
+                yield admit
+            finally:
+                for resource, name, previous in reversed(before):
+                    ledger.replace(resource, name, previous)
+
+    def _of(self, namespace: str) -> Sequence[Object]:
+        return self._resources.list(QUOTAS, namespace).items
+
+
+def _admitted(
+    quotas: Sequence[Object], ledger: Ledger, kind: Kind, subject: Subject, obj: ReadOnlyObject
+) -> Sequence[Object]:
+    """The quotas of which an object uses more, with the status they then have. Raises: Refusal 403."""
+    verdict = admission(quotas, kind.plural, obj, ledger)
+    excesses = [*verdict.excesses]
+    if kind.plural == QUOTAS and ledger.count(QUOTAS) >= QUOTAS_MAX:
+        excesses.append(f"a namespace has at most {QUOTAS_MAX} quotas")
+    if excesses:
+        field = _field(kind, obj)
+        causes = tuple(FieldError(field, excess, "FieldValueForbidden") for excess in excesses if field)
+        quoted = f'{subject.qualified_resource} "{subject.name}"'
+        raise Refusal(403, "Forbidden", f"{quoted} is forbidden: {'; '.join(excesses)}", causes=causes)
+    return verdict.quotas
 
 
 class _Ledgers:
@@ -108,11 +127,15 @@ class _Ledgers:
     @contextmanager
     def of(self, namespace: str) -> Iterator[Ledger]:
         """For questions that are asked at once; one that fails leaves nothing behind that could be wrong."""
-        # Taken out meanwhile: what fails within may have changed half of it, so it does not come back.
+        # Taken out meanwhile: where something fails that nobody foresaw, half of it may be changed.
         ledger = self._held.pop(namespace, None)
         if ledger is None:
             ledger = Ledger(lambda resource: self._resources.list(resource, namespace).items)
-        yield ledger
+        try:
+            yield ledger
+        except ChoregosError:
+            self._held[namespace] = ledger
+            raise
         self._held[namespace] = ledger
 
     def _changed(self, changes: Sequence[Change]) -> None:
@@ -131,19 +154,6 @@ class _Ledgers:
             except Exception:  # who asks next hears of it, when it is made anew
                 log.warning("%s %s/%s cannot be counted", change.resource, namespace, metadata["name"], exc_info=True)
                 del self._held[namespace]
-
-
-@asynccontextmanager
-async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
-    try:
-        async with timeout(TURN_S_MAX):
-            await lock.acquire()
-    except TimeoutError as error:
-        raise Temporary("too many writes wait for the quotas of the namespace") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _field(kind: Kind, obj: ReadOnlyObject) -> str:

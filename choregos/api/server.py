@@ -162,7 +162,7 @@ class ApiServer:
         self._streams = OpenStreams(context.limits.streams_max)
         self._bodies = Bodies(context.limits.body_bytes_max, context.limits.bodies_bytes_max, context.limits.body_s)
         self._answers = Answers(context.limits.answers_bytes_max)
-        self._quotas = Quotas(context.resources)
+        self._quotas = Quotas(context.resources, context.limits.quota_attempts_max)
         self._fairness = Fairness(context.limits.fairness)
         self._documents = Documents(_product_version(), context.resources)
 
@@ -182,7 +182,7 @@ class ApiServer:
         """Ends watches and followed logs; every later one ends at once."""
         self._streams.close()
         self._gate.close()
-        self._quotas.close()
+        await self._quotas.close()
 
     async def _respond(self, request: Request) -> ASGIApp:
         passage: Passage | None = None

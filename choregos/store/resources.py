@@ -7,9 +7,10 @@ handed out are shared and must not be changed. It neither validates nor defaults
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from typing import Self
 
@@ -224,6 +225,35 @@ class ResourceStore(ReadModel[Change]):
         if equal(obj, current):
             return current
         return await self._write(resource, obj, self._replacement(resource, obj), also, fence)
+
+    async def write_together(self, objects: Sequence[Named]) -> Sequence[Object]:
+        """Stores all of these or none and returns them with their resourceVersions, in the order they are given in.
+
+        Args:
+            objects: new ones, without a resourceVersion, and new states of others, as of `update`; not two of a name.
+
+        Raises:
+            Conflict: one of them exists already, is there no more or has changed; none is stored.
+            Temporary, TooLarge: as `create`.
+        """
+        writes = [self._replacement(*each) for each in objects]
+        try:
+            sequences = await self._log.append_batch(writes)
+        except Deposed:
+            raise
+        except Conflict:
+            tombstones = await self._tombstones(write.subject for write in writes if not write.expected)
+            if not tombstones:
+                raise
+            writes = [replace(write, expected=tombstones.get(write.subject, write.expected)) for write in writes]
+            sequences = await self._log.append_batch(writes)
+        await self.wait_for(sequences[-1])
+        return [_with_version(obj, sequence) for (_, obj), sequence in zip(objects, sequences, strict=True)]
+
+    async def _tombstones(self, subjects: Iterable[str]) -> dict[str, int]:
+        """The subjects that have the tombstone of an object, and its sequence."""
+        found = await asyncio.gather(*map(self._log.last, subjects))
+        return {last.subject: last.sequence for last in found if last is not None and last.tombstone}
 
     async def delete(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
         """Removes an object, if it is still as `metadata.resourceVersion` says; `obj` is kept as its last state.

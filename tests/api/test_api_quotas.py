@@ -13,7 +13,7 @@ from api_world import ADMIN, GROUP, Client, Reply, World, cluster, open_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from choregos.api import quotas
+from choregos.api import quota_groups, quotas
 from choregos.api.server import build_app
 from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
@@ -218,12 +218,12 @@ async def test_what_is_wrong_with_a_quota_is_told(client: Client) -> None:
     refused(await client.post(SETS, agent_set("w", 4)))  # in force before any controller has seen it
 
 
-async def test_who_waits_too_long_for_a_turn_is_told_to_come_again(
+async def test_who_waits_too_long_for_a_group_is_told_to_come_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, store = world.client, world.context.resources
     stored(await client.post(QUOTAS, quota(agents=3)))
-    monkeypatch.setattr(quotas, "TURN_S_MAX", 0.05)
+    monkeypatch.setattr(quota_groups, "WAIT_S_MAX", 0.05)
     begun, goes_on = asyncio.Event(), asyncio.Event()
     create = ResourceStore.create
 
@@ -243,12 +243,17 @@ async def test_who_waits_too_long_for_a_turn_is_told_to_come_again(
     assert [each["metadata"]["name"] for each in store.list("agentsets").items] == ["a"]
 
 
-async def test_a_namespace_without_a_quota_has_no_turns(world: World) -> None:
-    table = world.app._quotas
+async def test_a_namespace_without_a_quota_has_no_groups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, seen = world.app._quotas._groups, []
+    monkeypatch.setattr(groups, "_store_group", seen.append)
     stored(await world.client.post(SETS, agent_set("a", 1)))
-    assert not table._turns
-    stored(await world.client.post(QUOTAS, quota(agents=3)), await world.client.post(SETS, agent_set("b", 1)))
-    assert not table._turns, "a turn is forgotten when nobody is in it or waits"
+    stored(await world.client.post(QUOTAS, quota(agents=3)))
+    stored(await world.client.patch(f"{SETS}/a", {"metadata": {"labels": {"a": "b"}}}))
+    stored(await world.client.post(f"{CORE}/configmaps", {"metadata": {"name": "free"}}))
+    assert not seen, "nothing of this can use more of a quota"
+    monkeypatch.undo()
+    stored(await world.client.post(SETS, agent_set("b", 1)))
+    assert not groups._waiting, "a line is forgotten when nobody is in it"
 
 
 # Many writers at several servers

@@ -250,3 +250,37 @@ def test_what_two_writers_are_told_is_what_is_stored() -> None:
 @pytest.mark.real
 def test_what_two_writers_are_told_is_what_is_stored_on_nats(nats_server: NatsServer) -> None:
     run_state_machine_as_test(lambda: TwoStores(nats_server), settings=settings(QUICK, max_examples=15))
+
+
+# Several of equal rank
+
+
+async def test_new_and_changed_objects_are_stored_together(store: ResourceStore, log: RecordLog) -> None:
+    old = await store.create("things", thing("old"))
+    gone = await store.create("things", thing("gone"))
+    await store.delete("things", gone)
+    objects = [("things", thing("new")), ("things", changed(old, 1)), ("things", thing("gone", 2))]
+    stored = await store.write_together(objects)
+    assert [(each["metadata"]["name"], each["spec"]["value"]) for each in stored] == [
+        ("new", 0),
+        ("old", 1),
+        ("gone", 2),
+    ]
+    for each in stored:
+        assert each == store.get("things", "ns", each["metadata"]["name"])
+    assert [int(each["metadata"]["resourceVersion"]) for each in stored] == [
+        *range(store.revision - 2, store.revision + 1)
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["exists", "changed", "gone"])
+async def test_nothing_is_stored_if_one_of_several_is_not_as_it_says(store: ResourceStore, wrong: str) -> None:
+    old = await store.create("things", thing("old"))
+    if wrong == "gone":
+        await store.delete("things", old)
+    elif wrong == "changed":
+        await store.update("things", changed(old, 7))
+    second = thing("old") if wrong == "exists" else changed(old, 1)
+    with pytest.raises(Conflict):
+        await store.write_together([("things", thing("new")), ("things", second)])
+    assert "new" not in [each["metadata"]["name"] for each in store.list("things").items]

@@ -30,7 +30,7 @@ from choregos.api.rules.options import (
 from choregos.api.rules.status import Refusal, bad_request, success, unsupported_media
 from choregos.api.selection import select
 from choregos.api.sources import StoredSource
-from choregos.foundation.errors import AlreadyExists, Conflict, FieldError, NotFound, Temporary, TooLarge
+from choregos.foundation.errors import AlreadyExists, Conflict, FieldError, NotFound, TooLarge
 from choregos.resources import meta, validation
 from choregos.resources.kind import Object
 from choregos.resources.schema import structure
@@ -72,38 +72,28 @@ async def make(
     admit_to_namespace(call)
     document, warnings = validated(call, prepared, options)
     document = owned(document)
-    async with call.quotas.turn(call.kind, call.target.namespace):
-        return await _store_new(call, document, options), warnings
+    if options.dry_run:
+        _rehearse(call, document)
+        return document, warnings
+    return await _store(call, document), warnings
 
 
-async def _store_new(call: ApiRequest, document: Object, options: WriteOptions) -> Object:
-    source = _stored(call)
-    attempt = 0
-    while True:
-        attempt += 1
-        seen = source.revision
-        quotas = call.quotas.admit(call.kind, call.subject, document)
-        if options.dry_run:
-            if _exists(source, call.target.namespace, call.name):
-                raise AlreadyExists(call.name)
-            return document
-        try:
-            return await source.store.create(call.kind.plural, document, also=quotas)
-        except Conflict:
-            if not quotas:
-                raise
-            await _others_first(call, attempt, seen)
+async def _store(call: ApiRequest, document: Object, old: Object | None = None) -> Object:
+    """Stores what is new, or was `old`, within the quotas of its namespace."""
+    if call.quotas.concern(call.kind, document, old):
+        return await call.quotas.store(call.kind, call.subject, document)
+    store = _stored(call).store
+    if old is None:
+        return await store.create(call.kind.plural, document)
+    return await store.update(call.kind.plural, document)
 
 
-async def _others_first(call: ApiRequest, attempt: int, seen: int) -> None:
-    """Returns when more is known than at `seen`, after a write that would have used a quota came too late.
-
-    Raises:
-        Temporary: that has happened too often, or what was stored instead does not arrive.
-    """
-    if attempt >= call.context.limits.quota_attempts_max:
-        raise Temporary("the quotas of the namespace are in use by many others at the same time")
-    await call.context.resources.wait_for(seen + 1)
+def _rehearse(call: ApiRequest, document: Object, old: Object | None = None) -> None:
+    """Raises what `_store` would, as far as that can be known."""
+    if call.quotas.concern(call.kind, document, old):
+        call.quotas.rehearse(call.kind, call.subject, document)
+    elif old is None and _exists(_stored(call), call.target.namespace, call.name):
+        raise AlreadyExists(call.name)
 
 
 def _exists(source: StoredSource, namespace: str, name: str) -> bool:
@@ -188,16 +178,10 @@ async def write(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Ob
         Conflict: it names another resourceVersion or uid, or others were faster too many times.
         Invalid, NotFound, Refusal
     """
-    async with call.quotas.turn(call.kind, call.target.namespace):
-        return await _edit(call, options, edit)
-
-
-async def _edit(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Object, tuple[str, ...]]:
     source = _stored(call)
     attempt = 0
     while True:
         attempt += 1
-        seen = source.revision
         old = source.get(call.target.namespace, call.name)
         body = edit.change(old)
         if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
@@ -206,25 +190,28 @@ async def _edit(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Ob
         new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
         new, warnings = validated(call, new, options, old)
         new = edit.owned(old, body, new)
-        quotas = call.quotas.admit(call.kind, call.subject, new)
         if options.dry_run:
+            _rehearse(call, new, old)
             return new, warnings
         try:
             if metadata.is_finished(new):
                 return await source.store.delete(call.kind.plural, new), warnings
-            return await source.store.update(call.kind.plural, new, also=quotas), warnings
+            return await _store(call, new, old), warnings
         except TooLarge:
             if not isinstance(edit, Update) or edit.author is None:
                 raise
             # Perhaps not without managedFields; so does Kubernetes.
             edit = Update(None, edit.change)
         except Conflict as error:
-            if quotas:
-                await _others_first(call, attempt, seen)
-                continue
-            if attempt >= call.context.limits.write_attempts_max:
+            if attempt >= _attempts_max(call, new, old):
                 raise Conflict(metadata.MODIFIED) from error
             await call.context.clock.sleep(RETRY_S * attempt)
+
+
+def _attempts_max(call: ApiRequest, new: Object, old: Object) -> int:
+    """Under a quota one write of an object is stored with each group, so all who wait may come before this one."""
+    limits = call.context.limits
+    return limits.quota_attempts_max if call.quotas.concern(call.kind, new, old) else limits.write_attempts_max
 
 
 def validated(
