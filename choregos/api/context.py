@@ -53,6 +53,7 @@ class ApiLimits:
 
     Attributes:
         body_bytes_max: largest request body; Kubernetes' own limit is 3 MiB.
+        object_bytes_max: of an object as clients may store it; what the system adds, as a status, may go beyond.
         bodies_bytes_max: of all bodies that one flow (see `fairness`) has under way, each counted as 16 KiB at least.
         body_s: how long a body may take to come.
         answers_bytes_max: of large answers of one flow that its clients have not taken yet; beyond it none is made.
@@ -69,6 +70,7 @@ class ApiLimits:
     """
 
     body_bytes_max: int = 3 * 1024 * 1024
+    object_bytes_max: int = 1024 * 1024
     bodies_bytes_max: int = 64 * 1024 * 1024
     body_s: float = 30.0
     answers_bytes_max: int = 64 * 1024 * 1024

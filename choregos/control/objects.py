@@ -65,7 +65,7 @@ class FencedObjects:
         if not obj["metadata"].get("finalizers"):
             await self._store.delete(resource, dict(obj), fence=self._fence)
         elif not meta.is_deleting(obj):
-            await self._store.update(resource, meta.deleting(obj, self._clock.wall_ms()), fence=self._fence)
+            await self._store.mark(resource, meta.deleting(obj, self._clock.wall_ms()), fence=self._fence)
 
     async def release(self, resource: str, obj: ReadOnlyObject, finalizer: str) -> None:
         """Takes a finalizer away; if it was the last one of an object being deleted, the object goes."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from choregos.foundation.bus.address import inbox_prefix
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX, inbox_prefix
 from choregos.foundation.errors import Permanent
 from choregos.foundation.files import PRIVATE_FILE, private_directory, write_atomic
 from choregos.foundation.ids import SystemIds
@@ -135,7 +135,7 @@ class BusServer:
         port: TCP port on `host`; -1 takes a free one, written to `ports_directory`.
         ports_directory: nats-server writes the addresses it listens on there, as `nats-server_<pid>.ports`.
         log_file: where it logs, in two files of at most 16 MB; None: to its output.
-        max_payload_bytes: largest message; a little above `choregos.wire.calls.PAYLOAD_BYTES_MAX`.
+        max_payload_bytes: largest message, header and payload together.
         sync_interval: `always` syncs each record to the disk before it is acknowledged; a duration such as `2m` lets
             a power failure (not a crash of the process) lose that much.
         server_name: shown in logs and monitoring.
@@ -147,7 +147,7 @@ class BusServer:
     port: int = 4222
     ports_directory: Path | None = None
     log_file: Path | None = None
-    max_payload_bytes: int = 1_048_576
+    max_payload_bytes: int = MESSAGE_BYTES_MAX
     sync_interval: str = "always"
     server_name: str = "choregos"
     credentials: BusCredentials | None = field(default=None, repr=False)

@@ -17,6 +17,8 @@ Guarantees every backend gives:
    `last` and compares.
 6. `tail` delivers every record that is still the last of its subject, in sequence order, and survives reconnects
    without gaps or repeats. What was overwritten meanwhile may be skipped.
+7. A record of up to `RECORD_BYTES_MAX` bytes is taken in every kind of write; a larger one is refused with `TooLarge`,
+   which has no other effect.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX
+from choregos.foundation.errors import TooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,20 @@ BATCH_WRITES_MAX = 500
 """Most writes in one atomic batch (nats-server allows 1,000; one is the fence)."""
 
 
+HEADERS_BYTES_MAX = 4_096
+"""Room for what travels with a record: conditions, the epoch's subject, the batch's id."""
+
+RECORD_BYTES_MAX = MESSAGE_BYTES_MAX - HEADERS_BYTES_MAX
+"""Of one record: whatever kind of write, it fits into a message together with its headers."""
+
+
+def check_sizes(writes: Sequence[Write], bytes_max: int) -> None:
+    """Raises: TooLarge, one has more than `bytes_max` bytes."""
+    size = max(len(write.data) for write in writes)
+    if size > bytes_max:
+        raise TooLarge(f"a record may have {bytes_max} bytes, this has {size}")
+
+
 def check_batch(writes: Sequence[Write]) -> None:
     """Refuses what no backend can store atomically.
 
@@ -116,7 +135,7 @@ class RecordLog(Protocol):
         Raises:
             Conflict: `write.expected` is not the subject's last sequence.
             Deposed: the fence's epoch is over.
-            TooLarge: the record is over the log's limit.
+            TooLarge: the record has more than `RECORD_BYTES_MAX` bytes.
         """
         ...
 

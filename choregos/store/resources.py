@@ -20,7 +20,7 @@ from choregos.foundation.clock import Clock
 from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, NotFound, TooLarge
 from choregos.foundation.tasks import Tasks
 from choregos.resources.kind import Object, equal
-from choregos.store.port import Fence, Record, RecordLog, Write
+from choregos.store.port import RECORD_BYTES_MAX, Fence, Record, RecordLog, Write
 from choregos.store.read_model import ReadModel
 from choregos.store.watch import ChangeRing, ChangeType, Watch, rewound
 from choregos.wire import subjects
@@ -32,6 +32,9 @@ Named = tuple[str, Object]
 
 TOMBSTONE_TTL_S = 7 * 24 * 3600
 """A reader cut off for less than this learns of every deletion from the log itself."""
+
+OBJECT_BYTES_MAX = RECORD_BYTES_MAX - 4_096
+"""Of one object as it is stored; the difference is room for the mark of its deletion."""
 
 HISTORY_CHANGES_MAX = 4_096
 """Changes kept per resource for watches that come back."""
@@ -173,22 +176,29 @@ class ResourceStore(ReadModel[Change]):
     # Writing
 
     async def create(
-        self, resource: str, obj: Object, *, also: Sequence[Named] = (), fence: Fence | None = None
+        self,
+        resource: str,
+        obj: Object,
+        *,
+        also: Sequence[Named] = (),
+        fence: Fence | None = None,
+        bytes_max: int = OBJECT_BYTES_MAX,
     ) -> Object:
         """Stores a new object and returns it with its resourceVersion.
 
         Args:
             also: objects to update together with it; all is stored or nothing.
+            bytes_max: of the object as it is stored.
 
         Raises:
             AlreadyExists: there is one of this name.
             Conflict: one of `also` has changed since it was read, or does not exist.
             Deposed: the fence is over.
             Temporary: the log cannot be reached; the object may have been stored.
-            TooLarge: it has more bytes than the log takes; the message says how many it takes.
+            TooLarge: it has more than `bytes_max` bytes.
         """
         subject = _subject(resource, obj)
-        data = _encode(obj)
+        data = self._encode(resource, obj, bytes_max)
         expected = 0
         for _ in range(CREATE_ATTEMPTS_MAX):
             write = Write(subject, data, expected=expected, ttl_s=self._ttl_s)
@@ -209,22 +219,33 @@ class ResourceStore(ReadModel[Change]):
         raise Conflict(f"{subject} keeps changing")
 
     async def update(
-        self, resource: str, obj: Object, *, also: Sequence[Named] = (), fence: Fence | None = None
+        self,
+        resource: str,
+        obj: Object,
+        *,
+        also: Sequence[Named] = (),
+        fence: Fence | None = None,
+        bytes_max: int = OBJECT_BYTES_MAX,
     ) -> Object:
         """Stores a new state of an object whose `metadata.resourceVersion` says which state it was made from.
 
         Args:
             also: as of `create`; not stored either if the object does not change.
+            bytes_max: as of `create`; what makes the object no larger than it is may always be written.
 
         Raises:
             NotFound: the object does not exist.
             Conflict: it has changed since, or one of `also` has.
-            Deposed, Temporary: as `create`.
+            Deposed, Temporary, TooLarge: as `create`.
         """
         current = await self._expect(resource, obj)
         if equal(obj, current):
             return current
-        return await self._write(resource, obj, self._replacement(resource, obj), also, fence)
+        return await self._write(resource, obj, self._replacement(resource, obj, bytes_max), also, fence)
+
+    async def mark(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
+        """As `update`, for an object that is being deleted from now on: there is always room to say so."""
+        return await self.update(resource, obj, fence=fence, bytes_max=RECORD_BYTES_MAX)
 
     async def write_together(self, objects: Sequence[Named]) -> Sequence[Object]:
         """Stores all of these or none and returns them with their resourceVersions, in the order they are given in.
@@ -258,6 +279,8 @@ class ResourceStore(ReadModel[Change]):
     async def delete(self, resource: str, obj: Object, *, fence: Fence | None = None) -> Object:
         """Removes an object, if it is still as `metadata.resourceVersion` says; `obj` is kept as its last state.
 
+        However large it is, there is room for its tombstone.
+
         Raises: as `update`.
         """
         await self._expect(resource, obj)
@@ -276,8 +299,29 @@ class ResourceStore(ReadModel[Change]):
             raise Conflict(f'{resource} "{metadata["name"]}" was changed by somebody else; read it again')
         return current
 
-    def _replacement(self, resource: str, obj: Object) -> Write:
-        return Write(_subject(resource, obj), _encode(obj), expected=_version(obj), ttl_s=self._ttl_s)
+    def check_size(self, resource: str, obj: Object, bytes_max: int) -> None:
+        """Whether `create` or `update` would take it. Raises: TooLarge."""
+        self._encode(resource, obj, bytes_max)
+
+    def _encode(self, resource: str, obj: Object, bytes_max: int) -> bytes:
+        """Raises: TooLarge, it has more bytes, and more than the object of which it is a new state."""
+        data = _encode(obj)
+        if len(data) > bytes_max and not (_version(obj) and len(data) <= self._size(resource, obj)):
+            said = f"an object may have {bytes_max:,} bytes as stored, this has {len(data):,}"
+            raise TooLarge(f'{resource} "{obj["metadata"]["name"]}" cannot be stored: {said}')
+        return data
+
+    def _size(self, resource: str, obj: Object) -> int:
+        """Bytes of the object of this name as it is stored now; 0 if there is none."""
+        metadata = obj["metadata"]
+        try:
+            return len(_encode(self.get(resource, metadata.get("namespace", ""), metadata["name"])))
+        except NotFound:
+            return 0
+
+    def _replacement(self, resource: str, obj: Object, bytes_max: int = OBJECT_BYTES_MAX) -> Write:
+        data = self._encode(resource, obj, bytes_max)
+        return Write(_subject(resource, obj), data, expected=_version(obj), ttl_s=self._ttl_s)
 
     async def _write(
         self, resource: str, obj: Object, write: Write, also: Sequence[Named], fence: Fence | None

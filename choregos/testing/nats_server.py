@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX
 from choregos.foundation.bus.connection import BusAddress
 from choregos.foundation.errors import Permanent
 from choregos.foundation.ids import SystemIds
@@ -64,6 +65,7 @@ class NatsServer:
         configuration = self._directory / "server.conf"
         configuration.write_text(
             f'host: "127.0.0.1"\nport: {self._port}\nports_file_dir: "{ports}"\n'
+            f"max_payload: {MESSAGE_BYTES_MAX}\n"
             f'jetstream {{ store_dir: "{self._directory / "data"}", sync_interval: {self._sync} }}\n'
             f'authorization {{ user: "{USER}", password: "{self._password}" }}\n'
         )

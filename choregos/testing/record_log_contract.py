@@ -5,7 +5,7 @@ fixture `log`: a fresh, empty one that holds the subjects `SUBJECTS`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ import pytest
 from choregos.foundation.errors import Conflict, Deposed, Expired, TooLarge
 from choregos.foundation.tasks import Tasks
 from choregos.foundation.timeout import timeout
-from choregos.store.port import BATCH_WRITES_MAX, Batch, Fence, Record, RecordLog, Write
+from choregos.store.port import BATCH_WRITES_MAX, RECORD_BYTES_MAX, Batch, Fence, Record, RecordLog, Write
 
 SUBJECTS = ("a.>", "b.>", "al.>")
 PATIENCE_S = 20.0
@@ -45,6 +45,40 @@ async def read_batch(log: RecordLog, subjects: Sequence[str] = (">",), *, after:
 
 def states(records: Sequence[Record]) -> list[tuple[str, bytes, int, bool]]:
     return [(record.subject, record.data, record.sequence, record.tombstone) for record in records]
+
+
+async def _append_group(log: RecordLog, present: int, data: bytes, fence: Fence) -> None:
+    """Fenced writes at once; the first, which is alone, lets the others come together."""
+    writes = [Write(f"a.{number}", data, expected=0) for number in range(6)]
+    writes.append(Write("a.present", data, expected=present, tombstone=True, ttl_s=TTL_S))
+    results = await asyncio.gather(*(log.append(write, fence=fence) for write in writes), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+TTL_S = 7 * 24 * 3600
+
+WAYS: dict[str, Callable[[RecordLog, int, bytes, Fence], Awaitable[object]]] = {
+    "unconditional": lambda log, _, data, __: log.append(Write("a.1", data)),
+    "create": lambda log, _, data, __: log.append(Write("a.1", data, expected=0)),
+    "update": lambda log, present, data, __: log.append(Write("a.present", data, expected=present)),
+    "delete": lambda log, present, data, __: log.append(
+        Write("a.present", data, expected=present, tombstone=True, ttl_s=TTL_S)
+    ),
+    "batch": lambda log, present, data, _: log.append_batch(
+        [Write("a.0", b"", expected=0), Write("a.1", data), Write("a.present", data, present, True, TTL_S)]
+    ),
+    "fenced, unconditional": lambda log, _, data, fence: log.append(
+        Write("a.1", data, tombstone=True, ttl_s=TTL_S), fence=fence
+    ),
+    "fenced": lambda log, present, data, fence: log.append(Write("a.present", data, present, True, TTL_S), fence=fence),
+    "fenced group": _append_group,
+    "fenced batch": lambda log, present, data, fence: log.append_batch(
+        [Write("a.0", b"", expected=0), Write("a.present", data, present, True, TTL_S)], fence=fence
+    ),
+}
+"""Kinds of write by name; each is given the sequence of `a.present`, and what to store."""
 
 
 class RecordLogContract:
@@ -171,13 +205,22 @@ class RecordLogContract:
         )
         assert [type(result) for result in late] == [Deposed] * 5
 
-    async def test_a_record_over_the_limit_is_refused(self, log: RecordLog) -> None:
-        huge = Write("a.1", b"x" * 2_000_000)
+    @pytest.mark.parametrize("way", list(WAYS))
+    async def test_a_record_has_a_limit_that_is_the_same_for_every_kind_of_write(
+        self, log: RecordLog, way: str
+    ) -> None:
+        fence = await new_epoch(log)
+        present = await log.append(Write("a.present", b"x"))
+        largest = b"x" * RECORD_BYTES_MAX
+        before = await log.subjects()
         with pytest.raises(TooLarge):
-            await log.append(huge)
-        with pytest.raises(TooLarge):
-            await log.append_batch([Write("a.0", b""), huge])
-        assert await log.subjects() == frozenset()
+            await WAYS[way](log, present, largest + b"x", fence)
+        assert (await log.newest(), await log.subjects()) == (present, before)
+        await WAYS[way](log, present, largest, fence)
+        stored = [record for record in await read(log, ("a.>",), after=present) if record.data]
+        assert [record.data == largest for record in stored] == [True] * len(stored) != []
+        for record in stored:
+            assert await log.last(record.subject) == record
 
     async def test_a_tail_of_an_empty_log_says_so(self, log: RecordLog) -> None:
         assert await read_batch(log) == ([], 0)

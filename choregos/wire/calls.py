@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 PAYLOAD_BYTES_MAX = 1_000_000
-"""Largest frame; just below nats-server's default `max_payload` of 1 MiB. Larger data belongs in an object store."""
+"""Largest frame; a nats-server with its default `max_payload` takes it too. Larger data belongs in an object store."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=1, tag_field="frame", gc=False):

@@ -287,3 +287,18 @@ async def test_little_of_a_long_list_is_made_between_two_turns_of_others(
     await turn()
     running.cancel()
     assert 0 < most <= 50
+
+
+async def test_an_object_may_not_grow_beyond_the_limit_and_may_always_be_deleted(world: World) -> None:
+    held = node("held")
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    assert (await world.client.post(NODES, held)).code == 201
+    larger = {"metadata": {"annotations": {"a": "b" * 1_000}}}
+    async with limited(world, object_bytes_max=200) as client:
+        refused = await client.post(NODES, node("new"))
+        assert (refused.code, "an object may have 200 bytes" in refused.json["message"]) == (413, True)
+        assert (await client.patch(f"{NODES}/held", larger)).code == 413
+        assert "deletionTimestamp" in (await client.delete(f"{NODES}/held")).json["metadata"]
+        assert (await client.patch(f"{NODES}/held", larger)).code == 413
+        assert (await client.patch(f"{NODES}/held", {"metadata": {"finalizers": None}})).code == 200
+        assert (await client.get(f"{NODES}/held")).code == 404

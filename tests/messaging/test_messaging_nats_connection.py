@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import uvloop
 
-from choregos.foundation.bus.address import BusAddress
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX, BusAddress
 from choregos.foundation.errors import DeadlineExceeded, Denied, PayloadTooLarge, Permanent, Temporary, Unavailable
 from choregos.messaging.backends.nats import open_nats_transport
 from choregos.messaging.backends.nats_connection import NatsConnection, connect
@@ -78,8 +78,8 @@ async def test_large_messages_arrive_whole_and_too_large_ones_are_refused(nats_a
         for payload in sent:
             await connection.publish("large.messages", payload)
         assert [await mailbox.next() for _ in sent] == sent
-        with pytest.raises(PayloadTooLarge, match="1,048,576"):
-            await connection.publish("large.messages", b"x" * 1_048_577)
+        with pytest.raises(PayloadTooLarge, match="1,179,648"):
+            await connection.publish("large.messages", b"x" * (MESSAGE_BYTES_MAX + 1))
 
 
 async def test_messages_keep_their_order(nats_address: BusAddress) -> None:

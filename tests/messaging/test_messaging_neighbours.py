@@ -10,6 +10,7 @@ import pytest
 import uvloop
 from neighbour_world import SUBJECT, Raw, World
 
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX
 from choregos.foundation.errors import HostLost, PayloadTooLarge, Unavailable
 from choregos.messaging import neighbourhood
 from choregos.messaging.backends import neighbour_links, neighbours
@@ -256,7 +257,7 @@ async def test_a_reply_to_who_is_gone_is_lost_without_an_error(world: World) -> 
 async def test_both_ways_take_the_same_size(world: World) -> None:
     await world.serve()
     client = await world.open()
-    assert len(await client.request(SUBJECT, b"x" * (1_048_576 - 3), 20)) == 1_048_576
-    with pytest.raises(PayloadTooLarge, match="1,048,576"):
-        await client.request(SUBJECT, b"x" * 1_048_577, 20)
+    assert len(await client.request(SUBJECT, b"x" * (MESSAGE_BYTES_MAX - 3), 20)) == MESSAGE_BYTES_MAX
+    with pytest.raises(PayloadTooLarge, match="1,179,648"):
+        await client.request(SUBJECT, b"x" * (MESSAGE_BYTES_MAX + 1), 20)
     assert await client.request(SUBJECT, b"hello", 20) == b"re:hello"

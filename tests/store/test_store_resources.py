@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, Expired, NotFound, Temporary
+from choregos.foundation.errors import AlreadyExists, Conflict, Deposed, Expired, NotFound, Temporary, TooLarge
 from choregos.store import resources
 from choregos.store.backends.memory import MemoryLog
 from choregos.store.port import Write
-from choregos.store.resources import Change, ResourceStore
+from choregos.store.resources import OBJECT_BYTES_MAX, Change, ResourceStore
 from choregos.store.watch import ChangeType
 from choregos.testing.record_log_contract import new_epoch
 from choregos.testing.sim_clock import SimClock
@@ -304,3 +304,27 @@ async def test_what_vanished_unannounced_is_found_by_the_hourly_repair(
     (change,) = await watch.ready()
     assert (change.type, change.object["metadata"]["name"]) == (ChangeType.DELETED, "ghost")
     assert [item["metadata"]["name"] for item in store.list(KIND).items] == ["real"]
+
+
+async def test_what_was_accepted_can_be_grown_by_the_system_and_always_be_deleted(store: ResourceStore) -> None:
+    def sized(size: int, letter: str = "x") -> dict[str, Any]:
+        return thing("one", filler=letter * (size - len(msgspec.json.encode(thing("one", filler="")))))
+
+    async def store_as(size: int, letter: str = "x", **limit: int) -> dict[str, Any]:
+        metadata = store.get(KIND, "default", "one")["metadata"]
+        return await store.update(KIND, {**sized(size, letter), "metadata": metadata}, **limit)
+
+    limit = 2_000
+    with pytest.raises(TooLarge, match="may have 2,000 bytes as stored, this has 2,001"):
+        await store.create(KIND, sized(limit + 1), bytes_max=limit)
+    await store.create(KIND, sized(limit), bytes_max=limit)
+    with pytest.raises(TooLarge):
+        await store_as(limit + 1, bytes_max=limit)
+    await store_as(OBJECT_BYTES_MAX)
+    with pytest.raises(TooLarge):
+        await store_as(OBJECT_BYTES_MAX + 1)
+    largest = await store_as(OBJECT_BYTES_MAX, "y", bytes_max=limit)  # it has not grown
+    deletion = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}
+    marked = await store.mark(KIND, {**largest, "metadata": {**largest["metadata"], **deletion}})
+    await store.delete(KIND, marked)
+    assert store.count(KIND) == 0

@@ -80,12 +80,13 @@ async def make(
 
 async def _store(call: ApiRequest, document: Object, old: Object | None = None) -> Object:
     """Stores what is new, or was `old`, within the quotas of its namespace."""
+    store, bytes_max = _stored(call).store, call.context.limits.object_bytes_max
     if call.quotas.concern(call.kind, document, old):
+        store.check_size(call.kind.plural, document, bytes_max)
         return await call.quotas.store(call.kind, call.subject, document)
-    store = _stored(call).store
     if old is None:
-        return await store.create(call.kind.plural, document)
-    return await store.update(call.kind.plural, document)
+        return await store.create(call.kind.plural, document, bytes_max=bytes_max)
+    return await store.update(call.kind.plural, document, bytes_max=bytes_max)
 
 
 def _rehearse(call: ApiRequest, document: Object, old: Object | None = None) -> None:
@@ -294,7 +295,7 @@ async def _delete_one(
         try:
             if finished:
                 return await source.store.delete(call.kind.plural, marked), True
-            return await source.store.update(call.kind.plural, marked), False
+            return await source.store.mark(call.kind.plural, marked), False
         except NotFound:
             return old, True
         except Conflict as error:

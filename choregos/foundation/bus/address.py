@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MESSAGE_BYTES_MAX = 1_048_576 + 131_072
+"""Largest message that our nats-server takes, header and payload together: it ends the connection of who sends more.
+
+An object of a client has 1 MiB at most; the rest is room for what the system adds to it, and for headers.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class BusAddress:

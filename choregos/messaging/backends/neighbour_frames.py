@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
+from choregos.foundation.bus.address import MESSAGE_BYTES_MAX
 from choregos.foundation.errors import PayloadTooLarge
 
 GREETING = b"choregos calls 1 "
-PAYLOAD_BYTES_MAX = 1_048_576
+PAYLOAD_BYTES_MAX = MESSAGE_BYTES_MAX
 """As nats-server's: whether a call goes over the bus or not, it may carry the same."""
 
 _header = Struct("!IQ")

@@ -8,6 +8,8 @@ How the port's guarantees are met (checked against nats-server 2.15.1):
 - A fence is the batch's first message: it goes to the fence subject and is conditional on the last sequence of the
   epoch subject. A single write that has no condition of its own carries the epoch's condition itself; those that have
   one travel in groups (`group_commit.py`).
+- A record is refused before it is sent if it might not fit together with its headers: nats-server closes the
+  connection of who sends more than `max_payload`, headers counted, and takes everything else with it.
 - A write whose answer is lost raises `Temporary` and is never sent again from here.
 
 What is missing: a single-replica server that is killed while it commits a batch sometimes comes back with only the
@@ -31,7 +33,7 @@ from choregos.foundation.errors import ChoregosError, Conflict, Deposed, Permane
 from choregos.store.backends.group_commit import GroupCommit
 from choregos.store.backends.jetstream_tail import OPERATION, TOMBSTONE, follow
 from choregos.store.backends.requests import Requests
-from choregos.store.port import Batch, Fence, Record, Write, check_batch
+from choregos.store.port import HEADERS_BYTES_MAX, Batch, Fence, Record, Write, check_batch, check_sizes
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -131,6 +133,7 @@ class JetStreamLog:
         return StreamState(state["last_seq"], (state.get("lost") or {}).get("bytes", 0))
 
     async def append(self, write: Write, *, fence: Fence | None = None) -> int:
+        self._check_sizes([write])
         self._before_write(write.subject)
         if fence is not None and write.expected is not None:
             return await self._groups.append(write, fence)
@@ -146,14 +149,15 @@ class JetStreamLog:
 
     async def append_batch(self, writes: Sequence[Write], *, fence: Fence | None = None) -> Sequence[int]:
         check_batch(writes)
+        self._check_sizes(writes)
         self._before_write(writes[0].subject)
         return await self._commit(writes, fence)
 
+    def _check_sizes(self, writes: Sequence[Write]) -> None:
+        """Raises: TooLarge."""
+        check_sizes(writes, self._bus.client.max_payload - HEADERS_BYTES_MAX)
+
     async def _commit(self, writes: Sequence[Write], fence: Fence | None) -> Sequence[int]:
-        limit = self._bus.client.max_payload
-        for write in writes:
-            if len(write.data) > limit:
-                raise TooLarge(f"a record may have {limit} bytes, this has {len(write.data)}")
         messages = [(write.subject, write.data, _headers(write)) for write in writes]
         if fence is not None:
             messages.insert(0, (fence.subject, b"", _fence_headers(fence)))

@@ -10,12 +10,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from choregos.foundation.clock import Clock
-from choregos.foundation.errors import Conflict, Deposed, Expired, TooLarge
-from choregos.store.port import BATCH_WRITES_MAX, Batch, Fence, Record, Write, check_batch
+from choregos.foundation.errors import Conflict, Deposed, Expired
+from choregos.store.port import (
+    BATCH_WRITES_MAX,
+    RECORD_BYTES_MAX,
+    Batch,
+    Fence,
+    Record,
+    Write,
+    check_batch,
+    check_sizes,
+)
 from choregos.wire.subjects import matches
-
-RECORD_BYTES_MAX = 1_048_576 - 4_096
-"""As a nats-server with its default `max_payload`, less room for headers."""
 
 
 class MemoryLog:
@@ -51,9 +57,7 @@ class MemoryLog:
 
     def _check(self, writes: Sequence[Write], fence: Fence | None) -> None:
         self._expire()
-        size = max(len(write.data) for write in writes)
-        if size > RECORD_BYTES_MAX:
-            raise TooLarge(f"a record may have {RECORD_BYTES_MAX} bytes, this has {size}")
+        check_sizes(writes, RECORD_BYTES_MAX)
         if fence is not None and self._last_sequence(fence.epoch_subject) != fence.epoch:
             raise Deposed(f"epoch {fence.epoch} of {fence.epoch_subject} is over")
         for write in writes:
