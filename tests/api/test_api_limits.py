@@ -302,3 +302,14 @@ async def test_an_object_may_not_grow_beyond_the_limit_and_may_always_be_deleted
         assert (await client.patch(f"{NODES}/held", larger)).code == 413
         assert (await client.patch(f"{NODES}/held", {"metadata": {"finalizers": None}})).code == 200
         assert (await client.get(f"{NODES}/held")).code == 404
+
+
+async def test_an_object_that_a_quota_counts_has_the_same_limit(world: World) -> None:
+    core = "/api/v1/namespaces/default"
+    quota = {"metadata": {"name": "bound"}, "spec": {"hard": {"configmaps": "5"}}}
+    assert (await world.client.post(f"{core}/resourcequotas", quota)).code == 201
+    async with limited(world, object_bytes_max=1_000) as client:
+        large = {"metadata": {"name": "large"}, "data": {"x": "y" * 1_000}}
+        refused = await client.post(f"{core}/configmaps", large)
+        assert (refused.code, "an object may have 1,000 bytes" in refused.json["message"]) == (413, True)
+        assert (await client.post(f"{core}/configmaps", {"metadata": {"name": "small"}})).code == 201
