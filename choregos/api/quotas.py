@@ -3,7 +3,7 @@
 Invariant: a write that uses more of a quota is stored together with that quota's new status, each as it was read. So of
 two writes that were judged by the same state, at any two servers, one is a conflict and judged again. Writes at one
 server go in groups (`quota_groups`), so that only servers compete. What is used comes from the objects, by a ledger of
-each namespace that has quotas, and never from what a status says; who keeps that true when objects shrink or go is the
+each namespace that has quotas, and never from what a quota says; who keeps that true when objects shrink or go is the
 fleet's reconciler.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ async def test_what_has_settled_is_not_written_again(world: World) -> None:
 async def test_only_what_can_make_a_difference_is_looked_at(world: World) -> None:
     await world.create("resourcequotas", quota(agents="10", configmaps="3"))
     never = Fence("al.fleet.fleet.fence", "al.fleet.fleet.epoch", 0)  # nothing is written
-    reconciler = QuotaReconciler(FencedObjects(world.resources, never, world.clock, world.ids))
+    reconciler = QuotaReconciler(FencedObjects(world.resources, never, world.clock, world.ids), world.clock)
     old = await world.create("agentsets", agent_set("own", 4))
 
     def wakes(resource: str, obj: dict[str, Any], previous: dict[str, Any] | None, type: ChangeType) -> list[str]:
@@ -107,6 +107,48 @@ async def test_only_what_can_make_a_difference_is_looked_at(world: World) -> Non
     assert wakes("agentsets", elsewhere, None, ChangeType.ADDED) == []
     assert wakes("agentnodes", {"metadata": {"name": REGION}}, None, ChangeType.ADDED) == []
     assert list(map(str, reconciler.keys())) == woken
+
+
+async def test_what_runs_counts_where_it_is_more_than_is_declared(world: World) -> None:
+    await world.create("resourcequotas", quota(agents="5", cpu="1"))
+    async with controllers(world), SimNode(world, "n1") as node:
+        await world.create("agentsets", agent_set("own", 4, strategy={"maxSurge": 1, "maxUnavailable": 0}))
+        await world.until(lambda: len(world.ready()) == 4)
+        await until_used(world, agents="4", cpu="400m")
+        # A rollout that does not end.
+        node.starts = False
+        template = world.get("agentsets", "own")["spec"]["template"]
+        await world.change_spec("agentsets", "own", template={**template, "resources": {"cpu": "1m"}})
+        await until_used(world, agents="5", cpu="401m")
+        # Agents that do not end.
+        node.stops = False
+        await world.change_spec("agentsets", "own", replicas=0)
+        await world.pass_time(10)
+        await until_used(world, agents="5", cpu="401m")
+        await world.delete("agentsets", "own", "choregos.dev/agents")
+        await world.pass_time(10)
+        await until_used(world, agents="5", cpu="401m")
+        node.stop_all()
+        await until_used(world, agents="0", cpu="0")
+
+
+async def test_a_quota_is_looked_at_a_few_times_a_second_at_most(world: World) -> None:
+    written: list[float] = []
+
+    def look(changes: Sequence[Change]) -> None:
+        written.extend(world.clock.monotonic() for change in changes if change.resource == "resourcequotas")
+
+    async with controllers(world):
+        await world.create("resourcequotas", quota(configmaps="99"))
+        await until_used(world, configmaps="0")
+        world.resources.on_change(look)
+        for number in range(50):
+            await world.resources.create(
+                "configmaps", {"metadata": {"name": f"c{number}", "namespace": "default", "uid": f"u{number}"}}
+            )
+            await world.pass_time(0.02)
+        await until_used(world, configmaps="50")
+    assert len(written) <= 8
 
 
 async def test_a_set_scaled_by_itself_and_deleted_comes_back_within_what_was_counted(world: World) -> None:

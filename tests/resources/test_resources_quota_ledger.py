@@ -54,6 +54,15 @@ cluster_names = st.sampled_from(["a", "a", "a", "a-b"])
 set_names = st.sampled_from(["a-b", "a-b", "a-b", "a-b-c", "a-b-c", "a-x", "own"])
 deleting = st.sampled_from([False, False, False, True])
 
+allocated = st.fixed_dictionaries(
+    {},
+    optional={
+        "agents": st.integers(0, 9).map(str),
+        "cpu": st.sampled_from(["100m", "2", "9"]),
+        "memory": st.sampled_from(["16Mi", "1Gi"]),
+        "tpu": st.just("1"),
+    },
+)
 entries = st.fixed_dictionaries({"name": templates, "resources": cpus}, optional={"replicas": replicas})
 needs = st.dictionaries(templates, cpus, max_size=3)
 shapes = st.one_of(
@@ -94,10 +103,10 @@ clusters = st.builds(
     shapes,
 )
 sets = st.builds(
-    lambda name, uid, gone, spec, owners, scaled: (
+    lambda name, uid, gone, spec, owners, scaled, status: (
         SETS,
         name,
-        obj(name, uid, gone, spec, ownerReferences=owners, annotations=scaled),
+        {**obj(name, uid, gone, spec, ownerReferences=owners, annotations=scaled), **status},
     ),
     set_names,
     uids,
@@ -107,6 +116,7 @@ sets = st.builds(
     ),
     st.one_of(st.lists(references, min_size=1, max_size=2), st.none()),
     st.one_of(st.none(), st.fixed_dictionaries({meta.DECLARED_REPLICAS_ANNOTATION: replicas.map(str)})),
+    st.fixed_dictionaries({}, optional={"status": st.fixed_dictionaries({}, optional={"allocated": allocated})}),
 )
 others = st.builds(lambda name: ("configmaps", name, obj(name, "1", False, {})), set_names)
 removals = st.one_of(

@@ -155,6 +155,47 @@ def test_what_is_being_deleted_declares_nothing_and_is_there_until_it_has_gone()
     assert used(names, holding(agentclusters=[doomed])) == {names[0]: 1000}
 
 
+def holds(found: Object, **allocated: str) -> Object:
+    return {**found, "status": {"allocated": allocated}}
+
+
+@pytest.mark.parametrize(
+    ("allocated", "is_deleting", "agents", "cpu"),
+    [
+        ({}, False, 2, 2000),
+        ({"agents": "2", "cpu": "2"}, False, 2, 2000),
+        ({"agents": "1", "cpu": "1"}, False, 2, 2000),  # not all are there yet
+        ({"agents": "3", "cpu": "3"}, False, 3, 3000),  # one of an earlier template is left, or drains
+        ({"agents": "1", "cpu": "50"}, False, 2, 50_000),  # name by name
+        ({"agents": "2", "cpu": "2"}, True, 2, 2000),
+        ({"agents": "40", "cpu": "200m"}, True, 40, 200),
+        ({}, True, 0, 0),
+    ],
+)
+def test_a_set_counts_for_the_larger_of_what_it_declares_and_what_its_agents_hold(
+    allocated: dict[str, str], is_deleting: bool, agents: int, cpu: int
+) -> None:
+    found = holds(agent_set("work", 2), **allocated)
+    counted = amounts(sets=[meta.deleting(found, 0) if is_deleting else found])
+    assert (counted["agents"], counted["cpu"]) == (agents * 1000, cpu)
+
+
+@pytest.mark.parametrize(
+    ("agents", "is_deleting", "counted"),
+    [("1", False, 3), ("3", False, 3), ("9", False, 9), ("9", True, 9), ("1", True, 3), ("0", True, 3)],
+)
+def test_a_share_counts_for_the_larger_of_what_it_declares_and_what_its_set_holds(
+    agents: str, is_deleting: bool, counted: int
+) -> None:
+    owner = cluster("agents: [{name: chat, replicas: 3}]")
+    found = holds(agent_set("support-chat", 3, controller=owner), agents=agents)
+    left = meta.deleting(found, 0) if is_deleting else found
+    assert amounts(owner, sets=[left])["agents"] == counted * 1000
+    # Whoever it was that asked for it.
+    alone = amounts(meta.deleting(owner, 0), sets=[meta.deleting(found, 0)])["agents"]
+    assert alone == int(agents) * 1000
+
+
 counts = st.integers(0, 20)
 templates = st.dictionaries(st.sampled_from("abc"), st.tuples(counts, st.sampled_from(["1", "250m", "4"])), max_size=3)
 
@@ -199,6 +240,7 @@ def test_a_change_that_declares_nothing_else_is_told_apart() -> None:
         meta.deleting(one, 0),
         agent_set("a", 2, controller=cluster(ONE)),
         agent_set("a", 2, **{meta.DECLARED_REPLICAS_ANNOTATION: "1"}),
+        holds(one, agents="1"),
     ):
         assert not declares_as(other, one)
 

@@ -85,7 +85,7 @@ class FleetTerm(Term):
         self._accounts = self._controller(AccountReconciler(objects))
         self._role_keeper = RoleReconciler(objects)
         self._roles = self._controller(self._role_keeper)
-        self._quota_keeper = QuotaReconciler(objects)
+        self._quota_keeper = QuotaReconciler(objects, clock)
         self._quotas = self._controller(self._quota_keeper)
 
     async def _open(self, stack: AsyncExitStack) -> None:

@@ -21,10 +21,10 @@ from choregos.resources.quotas.usage import (
     DECLARING,
     Objects,
     add,
-    add_set,
     controller_of,
     nothing,
-    scaled_to,
+    of_set,
+    of_share,
     share_name,
     used_of,
 )
@@ -121,17 +121,14 @@ class Ledger:
 
     def _add_shares(self, asked: _Asked | None, times: int) -> None:
         for share in asked.shares if asked is not None else ():
-            add(self._total, share.entry, share.replicas * times)
+            add(self._total, of_share(share), times)
 
     def _add_set(self, total: dict[str, Milli], agent_set: ReadOnlyObject, times: int, written: str = "") -> None:
         """Counts a set for itself, or for what it has beyond the share of a cluster that asks for it."""
-        if meta.is_deleting(agent_set):
-            return
         share = self._share(agent_set)
-        if share is None:
-            add_set(total, agent_set, times)
-        else:
-            add(total, share.entry, max(0, scaled_to(agent_set, share, written) - share.replicas) * times)
+        add(total, of_set(agent_set, share, written), times)
+        if share is not None:
+            add(total, of_share(share), -times)
 
     def _share(self, agent_set: ReadOnlyObject) -> Share | None:
         controller = controller_of(agent_set)

@@ -1,12 +1,11 @@
 """What a namespace uses of what ResourceQuotas limit, computed from its objects. Pure.
 
-What is declared for agents counts, not what runs: replicas times needs of every template, from the moment they are
-stored. Agents that drain, or that a rolling update has for a while beside the old ones, do not. Invariant: nothing that
-controllers do to make the declared state true raises the use of what is declared. So a cluster counts for what it
-declares also where one of its sets was scaled to less, because deleting that set brings all of its agents back; where
-one was scaled to more, for that. A set counts as its cluster's only by its name, which the cluster must ask for:
-whoever may write sets can also write who controls them. What is being deleted declares nothing; its object counts until
-it is gone.
+What is declared for agents counts, replicas times needs of every template, from the moment they are stored; and where
+a set's agents hold more than that, what they hold. Invariant: nothing that controllers do to make the declared state
+true raises what is declared. So a cluster counts for what it declares also where one of its sets was scaled to less,
+because deleting that set brings all of its agents back; where one was scaled to more, for that. A set counts as its
+cluster's only by its name, which the cluster must ask for: whoever may write sets can also write who controls them.
+What is being deleted declares nothing, but a set counts for what its agents hold until it is gone, and its object too.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def used_of(names: Iterable[str], amounts: Mapping[str, Milli], count: Callable[
 
 
 def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
-    """The agents that are declared, and the cpu, memory and gpu that they need, in thousandths.
+    """The agents that are declared or there, and the cpu, memory and gpu that they need, in thousandths.
 
     This is the definition. `ledger.Ledger` comes to the same without looking at all objects again.
 
@@ -87,32 +86,34 @@ def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
     }
     controlled: dict[Identity, dict[str, ReadOnlyObject]] = {}
     for agent_set in objects(AGENTSET.plural):
-        if meta.is_deleting(agent_set):
-            continue
         controller = controller_of(agent_set)
         if controller in clusters:
             controlled.setdefault(controller, {})[agent_set["metadata"]["name"]] = agent_set
         else:
-            add_set(total, agent_set)
+            add(total, of_set(agent_set))
     for identity, cluster in clusters.items():
         sets = controlled.get(identity, {})
         for share in shares(cluster["spec"]):
-            replicas = share.replicas
+            found = None
             if sets:
                 name = share_name(cluster["metadata"]["name"], share.entry["name"], share.region)
-                replicas = max(replicas, scaled_to(sets.pop(name, None), share, written))
-            add(total, share.entry, replicas)
+                found = sets.pop(name, None)
+            add(total, of_share(share) if found is None else of_set(found, share, written))
         for agent_set in sets.values():  # the cluster does not ask for them
-            add_set(total, agent_set)
+            add(total, of_set(agent_set))
     return total
 
 
 def declares_as(obj: ReadOnlyObject, previous: ReadOnlyObject) -> bool:
-    """Whether a cluster or set declares what it did before, as far as `declared` looks at it."""
-    return all(
-        obj["metadata"].get(part) == previous["metadata"].get(part)
-        for part in ("deletionTimestamp", "ownerReferences", "annotations")
-    ) and bool(obj["spec"] == previous["spec"])
+    """Whether a cluster or set declares and holds what it did before, as far as `declared` looks at it."""
+    return (
+        all(
+            obj["metadata"].get(part) == previous["metadata"].get(part)
+            for part in ("deletionTimestamp", "ownerReferences", "annotations")
+        )
+        and bool(obj["spec"] == previous["spec"])
+        and _held(obj) == _held(previous)
+    )
 
 
 def quota_status(quota: ReadOnlyObject, amounts: Mapping[str, Milli]) -> Object:
@@ -143,27 +144,53 @@ def controller_of(agent_set: ReadOnlyObject) -> Identity | None:
     return identity_of(first) if first is not None and first["kind"] == AGENTCLUSTER.kind else None
 
 
-def scaled_to(agent_set: ReadOnlyObject | None, share: Share, written: str) -> int:
+def nothing() -> dict[str, Milli]:
+    """A total to add to."""
+    return dict.fromkeys((AGENTS, *_DEFAULTS), 0)
+
+
+def add(total: dict[str, Milli], amounts: Mapping[str, Milli], times: int = 1) -> None:
+    """Adds amounts of every name; `times=-1` takes them off again."""
+    for name, amount in amounts.items():
+        total[name] += amount * times
+
+
+def of_share(share: Share) -> dict[str, Milli]:
+    """What a cluster declares by one of its shares."""
+    return _needs(share.entry, share.replicas)
+
+
+def of_set(agent_set: ReadOnlyObject, share: Share | None = None, written: str = "") -> dict[str, Milli]:
+    """What a set counts for: of each name the larger of what is declared for it and what its agents hold.
+
+    Args:
+        share: that of the cluster which asks for it; none if it is on its own.
+        written: as of `declared`.
+    """
+    if share is not None:
+        amounts = _needs(share.entry, max(share.replicas, _scaled_to(agent_set, share, written)))
+    else:
+        replicas = 0 if meta.is_deleting(agent_set) else agent_set["spec"]["replicas"]
+        amounts = _needs(agent_set["spec"]["template"], replicas)
+    held = _held(agent_set)
+    return {name: max(amount, _amount(held[name])) if name in held else amount for name, amount in amounts.items()}
+
+
+def _scaled_to(agent_set: ReadOnlyObject, share: Share, written: str) -> int:
     """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
-    if agent_set is None:
+    if meta.is_deleting(agent_set):
         return 0
     annotations = agent_set["metadata"].get("annotations") or {}
     stays = annotations.get(meta.DECLARED_REPLICAS_ANNOTATION) == str(share.replicas)
     return int(agent_set["spec"]["replicas"]) if stays or agent_set["metadata"]["name"] == written else 0
 
 
-def nothing() -> dict[str, Milli]:
-    """A total to add to."""
-    return dict.fromkeys((AGENTS, *_DEFAULTS), 0)
+def _held(agent_set: ReadOnlyObject) -> Mapping[str, str]:
+    """What the agents of a set have asked for, those that drain included, as its region says; nothing of a cluster."""
+    return (agent_set.get("status") or {}).get("allocated") or {}
 
 
-def add_set(total: dict[str, Milli], agent_set: ReadOnlyObject, times: int = 1) -> None:
-    """Counts a set for itself; `times=-1` takes it off again."""
-    add(total, agent_set["spec"]["template"], agent_set["spec"]["replicas"] * times)
-
-
-def add(total: dict[str, Milli], template: Mapping[str, Any], replicas: int) -> None:
+def _needs(template: Mapping[str, Any], replicas: int) -> dict[str, Milli]:
     resources = template.get("resources") or {}
-    total[AGENTS] += replicas * ONE
-    for name, default in _DEFAULTS.items():
-        total[name] += replicas * _amount(resources.get(name, default))
+    needs = {name: replicas * _amount(resources.get(name, default)) for name, default in _DEFAULTS.items()}
+    return {AGENTS: replicas * ONE, **needs}
