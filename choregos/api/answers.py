@@ -1,14 +1,15 @@
 """Answers on their way out: how much of them one flow may have that its clients have not taken yet.
 
 A large answer is sent in parts, each when the connection has room for it; who reads sets the pace, and the request has
-left its seat (`api.fairness`) before. Invariant: an answer, or a large part of a stream, is counted for as long as any
-of it waits here; a flow beyond the limit has nothing else made. `api.serve` ends connections that take nothing.
+left its seat (`api.fairness`) before. Invariant: a list that is being made, a large answer and a large part of a stream
+are counted for as long as any of it waits here; a flow beyond the limit has nothing else made. `api.serve` ends
+connections that take nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -25,7 +26,7 @@ class Answers:
     """The answers of one server.
 
     Args:
-        flow_bytes_max: unsent, of one flow; what is being made when the flow reaches it is added.
+        flow_bytes_max: unsent, of one flow; a single list may have more, if the flow has nothing else.
     """
 
     def __init__(self, flow_bytes_max: int) -> None:
@@ -36,6 +37,29 @@ class Answers:
         """Before an answer is made. Raises: Refusal 429, the clients of the flow have not taken those it has."""
         if self._flows and self._flows[flow] >= self._flow_bytes_max:
             raise too_many_requests(f"{flow} has {size(self._flow_bytes_max)} of answers that are not read")
+
+    @contextmanager
+    def making(self, flow: str) -> Iterator[Callable[[int], None]]:
+        """For a list, whose length nobody knows before: counts the bytes that the function is called with.
+
+        Of the function:
+
+        Raises:
+            Refusal: 429, with what else the flow has this is too much.
+        """
+        made = 0
+
+        def count(length: int) -> None:
+            nonlocal made
+            if self._flows[flow] > made:
+                self.require_room(flow)
+            self._flows[flow] += length
+            made += length
+
+        try:
+            yield count
+        finally:
+            self._uncount(flow, made)
 
     def counted(self, flow: str, response: Response) -> ASGIApp:
         """What sends `response`, and counts it meanwhile unless it is small."""
@@ -68,9 +92,12 @@ class Answers:
         try:
             yield
         finally:
-            self._flows[flow] -= length
-            if not self._flows[flow]:
-                del self._flows[flow]
+            self._uncount(flow, length)
+
+    def _uncount(self, flow: str, length: int) -> None:
+        self._flows[flow] -= length
+        if not self._flows[flow]:
+            del self._flows[flow]
 
 
 async def _send_in_parts(send: Send, message: Message) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from choregos.api.access.gate import Gate, Passage
+from choregos.api.answers import Answers
 from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
 from choregos.api.fairness import Seat, flow_of
@@ -52,6 +53,7 @@ class ApiRequest:
     source: AnySource | None
     streams: OpenStreams
     quotas: Quotas
+    answers: Answers
     name: str
     body: bytes = b""
     seat: Seat | None = None

@@ -277,6 +277,7 @@ class ApiServer:
             source=self._sources.get((kind.group, kind.plural)),
             streams=self._streams,
             quotas=self._quotas,
+            answers=self._answers,
             name=target.name,
         )
 

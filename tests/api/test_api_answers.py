@@ -81,6 +81,23 @@ async def test_a_flow_with_too_much_that_is_not_read_has_nothing_else_made(world
         assert not ada._app._answers._flows
 
 
+async def test_lists_are_counted_while_they_are_made_and_one_alone_may_be_larger(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 1)
+    for number in range(4):
+        data = {"a": "x" * PART_BYTES}
+        await world.client.post(CONFIG_MAPS, {"metadata": {"name": f"c{number}"}, "data": data})
+    async with client(world, "ada", answers_bytes_max=3 * PART_BYTES) as ada:
+        assert len((await ada.get(CONFIG_MAPS)).json["items"]) == 4
+        together = await asyncio.gather(*(ada.get(CONFIG_MAPS) for _ in range(9)))
+        codes = [reply.code for reply in together]
+        assert set(codes) == {200, 429}
+        assert codes.count(200) <= 3
+        assert not ada._app._answers._flows
+        assert (await ada.get(CONFIG_MAPS)).code == 200
+
+
 @pytest.mark.parametrize("length", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, 5 * PART_BYTES + 7])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_in_parts_is_the_answer(length: int, stream: bool) -> None:

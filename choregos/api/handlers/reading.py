@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -40,10 +40,13 @@ async def list_(call: ApiRequest) -> Response:
         metadata["continue"] = page.token
     if page.remaining is not None:
         metadata["remainingItemCount"] = page.remaining
-    return answer(await _listing(call, page.items, metadata))
+    with call.answers.making(call.flow) as count:
+        return answer(await _listing(call, page.items, metadata, count))
 
 
-async def _listing(call: ApiRequest, items: Sequence[Any], metadata: dict[str, Any]) -> dict[str, Any]:
+async def _listing(
+    call: ApiRequest, items: Sequence[Any], metadata: dict[str, Any], count: Callable[[int], None]
+) -> dict[str, Any]:
     """The list, its elements encoded already: a part at a time, so that a long one keeps no other request waiting."""
     view, document, now_ms = call.view, call.reading().document, call.context.clock.wall_ms()
     parts = []
@@ -52,6 +55,7 @@ async def _listing(call: ApiRequest, items: Sequence[Any], metadata: dict[str, A
             await asyncio.sleep(0)
         elements = [view.element(document(item), now_ms) for item in items[start : start + ENCODED_AT_ONCE]]
         parts.append(codec.encode(elements)[1:-1])
+        count(len(parts[-1]))
     listing, key = view.frame(metadata)
     listing[key] = msgspec.Raw(b"[" + b",".join(parts) + b"]")
     return listing
