@@ -71,8 +71,8 @@ def test_it_is_collected_when_its_owner_has_gone(machine: UpProcess) -> None:
     wait_for(lambda: not machine.kubectl("get", "configmap", "left", "--ignore-not-found"), "it is collected")
 
 
-def test_a_cluster_gets_its_status_and_its_set_and_goes_with_them(machine: UpProcess) -> None:
-    manifest = cluster("fat", machine.template("worker", "Worker", 0))
+def test_a_cluster_runs_its_agents_and_goes_with_them(machine: UpProcess) -> None:
+    manifest = cluster("fat", machine.template("worker", "Worker", 1))
     make_largest(machine, manifest, "spec", "agents", 0, "settings", "filler")
     machine.kubectl("wait", "--for=condition=Ready", "agentcluster/fat", "--timeout=60s")
     machine.kubectl("wait", "--for=condition=Ready", "agentset/fat-worker", "--timeout=60s")
