@@ -16,7 +16,7 @@ import uvloop
 from benchmarks.echo_agents import Echo
 from benchmarks.lines import Answer, serve_lines
 from benchmarks.timing import PAYLOAD, call_figures
-from choregos.foundation.bus_address import BusAddress
+from choregos.foundation.bus.address import BusAddress
 from choregos.mesh.caller import Caller
 from choregos.mesh.routes import Target
 from choregos.messaging.backends.nats import open_nats_transport
