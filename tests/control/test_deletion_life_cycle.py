@@ -97,7 +97,25 @@ async def test_a_cluster_whose_region_is_gone_goes_too_and_says_meanwhile_what_i
         await world.until(lambda: "Abandoned" in world.reasons())
 
 
-async def test_agents_of_a_set_that_was_let_go_are_drained_when_somebody_controls_their_region_again() -> None:
+async def test_agents_of_a_set_that_is_gone_are_given_no_time_whatever_they_were_given() -> None:
+    """No quota counts them, so whoever may take finalizers off could have any number of them drain for a day."""
+    async with memory_world() as world, controllers(world), SimNode(world, "node-a") as node:
+        await node_ready(world)
+        await world.create("agentsets", agent_set(replicas=2, template={"terminationGracePeriodSeconds": 86_400}))
+        await world.until(lambda: len(world.ready()) == 2)
+        node.stops = False
+        await world.delete_agent("work-0", 86_400)
+        await world.until(lambda: world.agents()["work-0"].record.grace_s == 86_400)
+        held = world.get("agentsets", "work")
+        await world.resources.delete("agentsets", {**held, "metadata": {**held["metadata"], "finalizers": []}})
+        left = ("work-0", "work-1")
+        await world.until(lambda: all(world.agents()[name].record.deletion_ms for name in left))
+        await world.until(lambda: [world.agents()[name].record.grace_s for name in left] == [0, 0])
+        node.stop_all()
+        await world.until(lambda: not world.agents())
+
+
+async def test_agents_of_a_set_that_was_let_go_are_ended_when_somebody_controls_their_region_again() -> None:
     async with memory_world() as world, SimNode(world, "node-a"):
         async with controllers(world):
             await node_ready(world)

@@ -4,7 +4,7 @@ A set being deleted is held until its region has drained its agents. Where nobod
 would be held for ever, its cluster and its namespace with it, and whoever asked for the deletion could only take the
 finalizer off by hand. So a set whose record has not changed for the time its agents may take to drain and a minute
 more is let go, with an event. Nothing of it is forgotten: its agents' records are in the region's log, and whoever
-controls the region next finds agents without a set, and drains them.
+controls the region next finds agents without a set, and ends them.
 
 Invariant: a set is given up only after this leader itself has seen nothing change for all that time; a region that is
 at work changes it with every few agents that end.
@@ -59,7 +59,7 @@ class AbandonedSets:
         region = agent_set["spec"].get("region", meta.LOCAL_REGION)
         message = (
             f"region {region} has not gone on with its deletion for {patience_s:.0f} s, so it goes; agents that are "
-            "left there are drained when the region is controlled again"
+            "left there end when the region is controlled again"
         )
         self._events.record(agent_set, WARNING, "Abandoned", message)
         return DONE

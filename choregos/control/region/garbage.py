@@ -1,7 +1,7 @@
 """Removes what nothing refers to any more: agent templates, and statuses of agents that are gone.
 
 Invariants: a template stays as long as an agent has it or a set makes agents from it; a status, as long as there is
-an agent of its name. Agents without a set are `sets`' to drain.
+an agent of its name. Agents without a set are `sets`' to end.
 """
 
 from __future__ import annotations

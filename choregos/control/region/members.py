@@ -125,6 +125,14 @@ class SetMembers:
             return 0
         return await self._agents.begin_deletion(tally.key, staying, grace_s(staying[0].template.spec))
 
+    async def end(self, tally: Tally) -> int:
+        """Leaves the agents of a set that is gone no time, whatever they were given; returns how many had some.
+
+        Nobody waits for them any more, and no quota counts them.
+        """
+        having = [one for one in self._members(tally.uid) if not one.record.deletion_ms or one.record.grace_s]
+        return await self._agents.begin_deletion(tally.key, having, 0) if having else 0
+
     async def remove_finished(self, tally: Tally) -> int:
         """Removes the records of agents that have drained; returns how many."""
         finished = [one for one in self._find(tally.key, tally.finished) if one.record.deletion_ms]

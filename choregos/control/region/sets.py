@@ -1,7 +1,7 @@
 """AgentSet → agents: as many as declared, of the template declared, replaced step by step, drained before they go.
 
 Invariants: a set has its finalizer before its first agent and keeps it until its last agent's record is gone; agents
-of a set that no longer exists are drained too; how far a replacement may go at once is `scheduling.rollout`'s decision.
+of a set that no longer exists end at once; how far a replacement may go at once is `scheduling.rollout`'s decision.
 The work per reconciliation grows with what is to be done, not with the size of the set: counts come from the census.
 """
 
@@ -74,8 +74,7 @@ class SetReconciler:
         here = agent_set is not None and self._is_here(agent_set)
         for tally in list(self._agents.census.tallies(key).values()):
             if agent_set is None or not here or tally.uid != agent_set["metadata"]["uid"]:
-                await self._members.drain(tally)
-                await self._members.delete_requested(tally)
+                await self._members.end(tally)
                 await self._members.remove_finished(tally)
         if agent_set is None or not here:
             self._pace.forget(key)
