@@ -281,6 +281,17 @@ def test_a_set_that_somebody_writes_counts_for_no_less_than_it_says(annotation: 
     assert admission([bound], "agentsets", labelled, Ledger(large)).excesses == []
 
 
+def test_what_a_cluster_was_about_to_take_back_counts_once_it_is_made_to_stay() -> None:
+    bound, owner = quota(agents="9"), cluster("agents: [{name: chat, replicas: 3}]")
+    stale, stays = ({meta.DECLARED_REPLICAS_ANNOTATION: count} for count in ("5", "3"))
+    scaled = agent_set("support-chat", 9, controller=owner, **stale)
+    ledger = Ledger(holding(agentclusters=[owner], agentsets=[scaled, agent_set("other", 6)]))
+    verdict = admission([bound], "agentsets", agent_set("support-chat", 9, controller=owner, **stays), ledger)
+    assert list(verdict.excesses) == ["exceeded quota: bound, requested: agents=6, used: agents=9, limited: agents=9"]
+    less = admission([bound], "agentsets", agent_set("support-chat", 8, controller=owner, **stale), ledger)
+    assert (list(less.excesses), list(less.quotas)) == ([], [])
+
+
 def test_only_quotas_of_which_more_is_used_are_written() -> None:
     quotas = [quota("a", agents="10"), quota("b", secrets="9"), quota("c", cpu="4", agents="5"), quota("d")]
     old = agent_set("work", 1)

@@ -46,10 +46,14 @@ def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, ledg
     names = {name for quota in concerned for name in limits(quota)}
     name = obj["metadata"]["name"]
     written = name if resource == AGENTSET.plural else ""
-    before = ledger.used(names, written)
+    settled_before, before = ledger.used(names), ledger.used(names, written)
     previous = ledger.replace(resource, name, obj)
-    after = ledger.used(names, written)
+    settled_after, after = ledger.used(names), ledger.used(names, written)
     ledger.replace(resource, name, previous)
+    # What a set said and its cluster was about to take back has not counted yet, if this write makes it stay.
+    before = {
+        name: settled_before[name] if settled_after[name] > settled_before[name] else before[name] for name in names
+    }
     rising = {name for name in names if after[name] > before[name]}
     kept, excesses = [], []
     for quota in concerned:
