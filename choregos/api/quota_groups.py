@@ -132,8 +132,8 @@ class QuotaGroups:
             async with timeout(WAIT_S_MAX) as limit:
                 one = _Waiting(kind, subject, obj, size, get_running_loop().create_future(), limit)
                 if namespace not in self._waiting:
-                    self._waiting[namespace] = deque()
                     self._tasks.start(self._store_all(namespace), f"store groups of writes of {namespace}")
+                    self._waiting[namespace] = deque()
                 self._waiting[namespace].append(one)
                 return await one.stored
         except TimeoutError as error:
