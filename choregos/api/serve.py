@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Generator
@@ -20,6 +22,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from uvicorn.server import ServerState
 from wsproto import events
 
 from choregos.api.access.authenticators import PEER
@@ -35,6 +38,9 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 FAREWELL_S = 0.2
 """How long an idle connection may take to close: time enough to send what is left of its last response."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,11 @@ STALL_S = 30.0
 HANDSHAKE_S = 10.0
 """How long the TLS handshake may take, from the connection; asyncio's own bound is 60 s."""
 
+DESCRIPTORS_LEFT = 64
+"""With fewer left the log says so, once in `WARNING_PERIOD_S`."""
+
+WARNING_PERIOD_S = 60.0
+
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -107,8 +118,13 @@ class _Protocol(HttpToolsProtocol):
     _stall: asyncio.TimerHandle | None = None  # while something waits for the client to take it
     _answered: Any = None  # the cycle of that request; others may have come after it
 
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, descriptors: _Descriptors) -> None:
+        super().__init__(config, server_state, {})
+        self._descriptors = descriptors
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._descriptors.taken(transport)
         self._certificate = transport.get_extra_info("peercert")
         # What the system and the TCP transport do not take waits with who sends it, not in memory nobody counts.
         transport.set_write_buffer_limits(high=1, low=0)
@@ -221,6 +237,21 @@ class _WebSocket(WSProtocol):
             super().handle_ping(event)
 
 
+class _Descriptors:
+    """Warns before there are none left for connections: those beyond are closed by libuv, which tells nobody."""
+
+    def __init__(self) -> None:
+        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._quiet_until_s = 0.0
+
+    def taken(self, transport: asyncio.BaseTransport) -> None:
+        """By a new connection. The system gives the lowest number that is free, so all below are taken too."""
+        number, now_s = transport.get_extra_info("socket").fileno(), asyncio.get_running_loop().time()
+        if 0 <= self._limit - DESCRIPTORS_LEFT < number and now_s >= self._quiet_until_s:
+            self._quiet_until_s = now_s + WARNING_PERIOD_S
+            log.warning("almost all of %d descriptors are taken: soon no connection will be accepted", self._limit)
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the composition root, and ends watches before it waits for them."""
 
@@ -229,6 +260,7 @@ class _Server(uvicorn.Server):
         self._on_stop = on_stop
         self.servers: list[asyncio.Server] = []
         self.accepting = asyncio.Event()
+        self._descriptors = _Descriptors()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -249,7 +281,7 @@ class _Server(uvicorn.Server):
         self.accepting.set()
 
     def _protocol(self) -> asyncio.Protocol:
-        return _Protocol(self.config, self.server_state, self.lifespan.state)
+        return _Protocol(self.config, self.server_state, self._descriptors)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._on_stop()

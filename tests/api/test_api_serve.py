@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -318,6 +319,26 @@ async def test_an_upgrade_to_what_is_not_served_is_answered_and_nothing_to_log(
     head = f"GET {NODES} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n".encode()
     assert b" 200 " in await exchange(serving, context_of(authority, "admin", (ADMINISTRATORS,)), head)
     assert not caplog.records
+
+
+async def test_the_log_says_before_that_descriptors_come_to_an_end(
+    world: Any, settings: ServeSettings, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as newest:
+        limit = newest.fileno() + serving_module.DESCRIPTORS_LEFT + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    opened = []
+    try:
+        async with serve(world.app, settings) as serving, AsyncExitStack() as stack:
+            for number in range(20):
+                assert number > 2 or not caplog.records
+                opened.append(await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority)))
+                stack.callback(opened[-1][1].close)
+            [record] = caplog.records
+            assert record.getMessage().startswith(f"almost all of {limit} descriptors are taken")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("query", ["", "?watch=true"])
