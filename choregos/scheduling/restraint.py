@@ -57,14 +57,14 @@ def while_draining(
 ) -> tuple[int, Restraint | None]:
     """How many of `create` agents may be made beside those that drain, and why not all.
 
-    All of a set, those that drain included, are at most twice as many as desired, and the surge: enough to replace
-    each once without waiting, by a rollout or because all of them were deleted.
+    All of a set, those that drain included, are at most twice as many as desired, and the surge, of which no more
+    counts than is desired: enough to replace each once without waiting, by a rollout or because all were deleted.
 
     Args:
         bounds: as of `rollout.plan_step`.
         leaving: agents whose deletion has begun; `counts` are the others.
     """
-    most = 2 * desired + bounds[0]
+    most = 2 * desired + min(bounds[0], desired)
     room = max(0, most - counts.total - leaving)
     if create <= room:
         return create, None

@@ -149,6 +149,8 @@ def test_it_says_what_the_definition_says_after_every_change(history: Any) -> No
             expected = declared(world.but(other_resource, other_name, asked), written)
             previous = ledger.replace(other_resource, other_name, asked)
             assert ledger.used(expected, written) == expected
+            without = declared(world.but(other_resource, other_name, asked), written, held=False)
+            assert ledger.used(expected, written, held=False) == without
             assert ledger.count(other_resource) == len(world.but(other_resource, other_name, asked)(other_resource))
             ledger.replace(other_resource, other_name, previous)
             assert ledger.used(expected, written) == declared(world, written)

@@ -326,6 +326,36 @@ def test_whoever_is_over_may_go_down_and_change_the_rest() -> None:
     assert list(verdict.excesses) == ["exceeded quota: bound, requested: cpu=7, used: cpu=9, limited: cpu=1"]
 
 
+@pytest.mark.parametrize(
+    ("replicas", "cpu", "refused"),
+    [
+        (1, "1", False),  # as it was
+        (0, "1", False),
+        (1, "500m", False),
+        (2, "500m", True),  # one more agent, although it needs no more in all
+        (3, "1", True),  # no more than its agents hold: they drain, and three others would run beside them
+        (1, "2", True),
+        (4, "1", True),
+    ],
+)
+def test_what_agents_hold_makes_no_room_to_declare_as_much_again(replicas: int, cpu: str, refused: bool) -> None:
+    bound, old = quota(agents="2", cpu="1"), holds(agent_set("work", 1), agents="3", cpu="3")
+    objects = holding(agentsets=[old])
+    wanted = {**agent_set("work", replicas, cpu), "status": old["status"]}
+    assert bool(admission([bound], "agentsets", wanted, Ledger(objects)).excesses) is refused
+    other = admission([bound], "agentsets", agent_set("other", 1, "1m"), Ledger(objects))
+    assert list(other.excesses) == [
+        "exceeded quota: bound, requested: agents=1,cpu=1m, used: agents=3,cpu=3, limited: agents=2,cpu=1"
+    ]
+
+
+def test_what_is_declared_within_what_agents_hold_is_stored_with_its_quota() -> None:
+    bound, old = quota(agents="9"), holds(agent_set("work", 1), agents="3")
+    wanted = {**agent_set("work", 2), "status": old["status"]}
+    (kept,) = admission([bound], "agentsets", wanted, Ledger(holding(agentsets=[old]))).quotas
+    assert kept["status"]["used"] == {"agents": "3"}
+
+
 @given(
     limits=st.fixed_dictionaries({}, optional={"agents": counts, "pods": counts, "cpu": counts, "gpu": counts}),
     held=st.lists(counts, max_size=3),

@@ -74,3 +74,9 @@ def test_agents_that_drain_count_once_they_are_more_than_a_set_can_replace(
             f"{create - made} more are made as soon as others have drained: {leaving} still do, and a set that shall "
             f"have {desired} has at most {2 * desired + bounds[0]} at once"
         )
+
+
+def test_a_large_surge_makes_no_more_room_for_agents_that_drain() -> None:
+    for surge, desired, most in ((1000, 1, 3), (1000, 4, 12), (2, 4, 10), (0, 4, 8)):
+        made, restraint = while_draining(desired, desired, (surge, 1), Counts(), most - 1)
+        assert (made, restraint is None) == (1, desired == 1)

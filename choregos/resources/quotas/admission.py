@@ -1,7 +1,8 @@
 """Whether the quotas of a namespace let an object be stored. Pure: the API server obeys, and stores what they then say.
 
 Invariant: only what a write raises is compared with a limit, so whoever is over one may always go down, and change what
-has nothing to do with it.
+has nothing to do with it. A write raises what it declares more of, although the agents that are there may hold as much
+already: or who has some drain could declare as many again, and again.
 """
 
 from __future__ import annotations
@@ -47,22 +48,24 @@ def admission(quotas: Iterable[Object], resource: str, obj: ReadOnlyObject, ledg
     name = obj["metadata"]["name"]
     written = name if resource == AGENTSET.plural else ""
     settled_before, before = ledger.used(names), ledger.used(names, written)
+    declared_before = ledger.used(names, written, held=False)
     previous = ledger.replace(resource, name, obj)
     settled_after, after = ledger.used(names), ledger.used(names, written)
+    declared_after = ledger.used(names, written, held=False)
     ledger.replace(resource, name, previous)
     # What a set said and its cluster was about to take back has not counted yet, if this write makes it stay.
     before = {
         name: settled_before[name] if settled_after[name] > settled_before[name] else before[name] for name in names
     }
-    rising = {name for name in names if after[name] > before[name]}
+    rises = {name: max(after[name] - before[name], declared_after[name] - declared_before[name]) for name in names}
+    rising = {name for name in names if rises[name] > 0}
     kept, excesses = [], []
     for quota in concerned:
         most = parse_all(limits(quota))
         over = sorted(name for name in rising & most.keys() if after[name] > most[name])
         if over:
-            asked = {name: after[name] - before[name] for name in over}
             excesses.append(
-                f"exceeded quota: {quota['metadata']['name']}, requested: {_listed(over, asked)}, "
+                f"exceeded quota: {quota['metadata']['name']}, requested: {_listed(over, rises)}, "
                 f"used: {_listed(over, before)}, limited: {_listed(over, most)}"
             )
         elif rising & most.keys():

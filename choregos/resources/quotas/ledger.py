@@ -52,7 +52,7 @@ class Ledger:
     def __init__(self, objects: Objects) -> None:
         self._objects: dict[str, dict[str, ReadOnlyObject]] = {resource: {} for resource in _HELD}
         self._clusters: dict[str, _Asked] = {}  # by name, without those being deleted
-        self._total = nothing()
+        self._totals = {True: nothing(), False: nothing()}  # with what agents hold, and without
         for resource in _HELD:
             for obj in objects(resource):
                 self.replace(resource, obj["metadata"]["name"], obj)
@@ -63,18 +63,18 @@ class Ledger:
     def has(self, resource: str, name: str) -> bool:
         return name in self._objects[resource]
 
-    def used(self, names: Iterable[str], written: str = "") -> dict[str, Milli]:
+    def used(self, names: Iterable[str], written: str = "", *, held: bool = True) -> dict[str, Milli]:
         """How much of each name is used, in thousandths; as `usage.used`.
 
         Args:
-            written: as of `usage.declared`.
+            written, held: as of `usage.declared`.
         """
-        amounts = self._total
+        amounts = self._totals[held]
         found = self._objects[AGENTSET.plural].get(written)
         if found is not None:
-            amounts = dict(amounts)
-            self._add_set(amounts, found, -1)
-            self._add_set(amounts, found, 1, written)
+            share, amounts = self._share(found), dict(amounts)
+            add(amounts, of_set(found, share, held=held), -1)
+            add(amounts, of_set(found, share, written, held=held))
         return used_of(names, amounts, self.count)
 
     def replace(self, resource: str, name: str, obj: ReadOnlyObject | None) -> ReadOnlyObject | None:
@@ -99,9 +99,9 @@ class Ledger:
 
     def _replace_set(self, previous: ReadOnlyObject | None, obj: ReadOnlyObject | None) -> None:
         if previous is not None:
-            self._add_set(self._total, previous, -1)
+            self._add_set(previous, -1)
         if obj is not None:
-            self._add_set(self._total, obj, 1)
+            self._add_set(obj, 1)
 
     def _replace_cluster(self, name: str, obj: ReadOnlyObject | None) -> None:
         before, after = self._clusters.get(name), _asked(obj)
@@ -109,7 +109,7 @@ class Ledger:
         names = {each for asked in (before, after) if asked is not None for each in asked.by_set}
         concerned = [sets[each] for each in names if each in sets]
         for agent_set in concerned:
-            self._add_set(self._total, agent_set, -1)
+            self._add_set(agent_set, -1)
         self._add_shares(before, -1)
         if after is None:
             self._clusters.pop(name, None)
@@ -117,18 +117,20 @@ class Ledger:
             self._clusters[name] = after
         self._add_shares(after, 1)
         for agent_set in concerned:
-            self._add_set(self._total, agent_set, 1)
+            self._add_set(agent_set, 1)
 
     def _add_shares(self, asked: _Asked | None, times: int) -> None:
         for share in asked.shares if asked is not None else ():
-            add(self._total, of_share(share), times)
+            for total in self._totals.values():
+                add(total, of_share(share), times)
 
-    def _add_set(self, total: dict[str, Milli], agent_set: ReadOnlyObject, times: int, written: str = "") -> None:
+    def _add_set(self, agent_set: ReadOnlyObject, times: int) -> None:
         """Counts a set for itself, or for what it has beyond the share of a cluster that asks for it."""
         share = self._share(agent_set)
-        add(total, of_set(agent_set, share, written), times)
-        if share is not None:
-            add(total, of_share(share), -times)
+        for held, total in self._totals.items():
+            add(total, of_set(agent_set, share, held=held), times)
+            if share is not None:
+                add(total, of_share(share), -times)
 
     def _share(self, agent_set: ReadOnlyObject) -> Share | None:
         controller = controller_of(agent_set)

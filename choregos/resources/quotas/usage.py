@@ -71,7 +71,7 @@ def used_of(names: Iterable[str], amounts: Mapping[str, Milli], count: Callable[
     return {name: amounts[DECLARED[name]] if name in DECLARED else count(COUNTED[name]) * ONE for name in names}
 
 
-def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
+def declared(objects: Objects, written: str = "", *, held: bool = True) -> dict[str, Milli]:
     """The agents that are declared or there, and the cpu, memory and gpu that they need, in thousandths.
 
     This is the definition. `ledger.Ledger` comes to the same without looking at all objects again.
@@ -79,6 +79,7 @@ def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
     Args:
         written: name of a set that somebody writes. It counts for no less than it says, because regions may see it
             before its cluster has made it what it declares.
+        held: whether what agents hold counts where it is more than what is declared.
     """
     total = nothing()
     clusters = {
@@ -90,7 +91,7 @@ def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
         if controller in clusters:
             controlled.setdefault(controller, {})[agent_set["metadata"]["name"]] = agent_set
         else:
-            add(total, of_set(agent_set))
+            add(total, of_set(agent_set, held=held))
     for identity, cluster in clusters.items():
         sets = controlled.get(identity, {})
         for share in shares(cluster["spec"]):
@@ -98,9 +99,9 @@ def declared(objects: Objects, written: str = "") -> dict[str, Milli]:
             if sets:
                 name = share_name(cluster["metadata"]["name"], share.entry["name"], share.region)
                 found = sets.pop(name, None)
-            add(total, of_share(share) if found is None else of_set(found, share, written))
+            add(total, of_share(share) if found is None else of_set(found, share, written, held=held))
         for agent_set in sets.values():  # the cluster does not ask for them
-            add(total, of_set(agent_set))
+            add(total, of_set(agent_set, held=held))
     return total
 
 
@@ -160,20 +161,24 @@ def of_share(share: Share) -> dict[str, Milli]:
     return _needs(share.entry, share.replicas)
 
 
-def of_set(agent_set: ReadOnlyObject, share: Share | None = None, written: str = "") -> dict[str, Milli]:
+def of_set(
+    agent_set: ReadOnlyObject, share: Share | None = None, written: str = "", *, held: bool = True
+) -> dict[str, Milli]:
     """What a set counts for: of each name the larger of what is declared for it and what its agents hold.
 
     Args:
         share: that of the cluster which asks for it; none if it is on its own.
-        written: as of `declared`.
+        written, held: as of `declared`.
     """
     if share is not None:
         amounts = _needs(share.entry, max(share.replicas, _scaled_to(agent_set, share, written)))
     else:
         replicas = 0 if meta.is_deleting(agent_set) else agent_set["spec"]["replicas"]
         amounts = _needs(agent_set["spec"]["template"], replicas)
-    held = _held(agent_set)
-    return {name: max(amount, _amount(held[name])) if name in held else amount for name, amount in amounts.items()}
+    if not held:
+        return amounts
+    found = _held(agent_set)
+    return {name: max(amount, _amount(found[name])) if name in found else amount for name, amount in amounts.items()}
 
 
 def _scaled_to(agent_set: ReadOnlyObject, share: Share, written: str) -> int:
