@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from choregos.api.access.gate import Gate, Passage
 from choregos.api.answers import Answers
 from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
+from choregos.api.decisions import Decider
 from choregos.api.fairness import Seat, flow_of
 from choregos.api.open_streams import OpenStreams
 from choregos.api.quotas import Quotas
@@ -40,6 +41,7 @@ class ApiRequest:
         source: reads the objects of `kind`; None for a virtual kind.
         name: of the object; for a creation it is learned from the body, so that an error can name it.
         body: whole; empty of one that reads.
+        decider: does what is computed for it.
         seat: while it is worked on, unless it waits for others than the store.
         repeated: paths of keys that its body gives more than once.
     """
@@ -54,6 +56,7 @@ class ApiRequest:
     streams: OpenStreams
     quotas: Quotas
     answers: Answers
+    decider: Decider
     name: str
     body: bytes = b""
     seat: Seat | None = None
@@ -111,10 +114,20 @@ class ApiRequest:
     def content_type(self) -> str:
         return self.request.headers.get("content-type", "")
 
-    def document(self) -> dict[str, Any]:
+    async def document(self) -> dict[str, Any]:
         """The body as an object."""
-        decoded = codec.decode_object(self.body, self.content_type)
-        self.repeated = codec.repeated_keys(self.body, self.content_type, decoded)
+        return await self._decoded(codec.decode_object)
+
+    async def value(self) -> Any:
+        """The body, which need not be an object."""
+        return await self._decoded(codec.decode)
+
+    async def _decoded(self, decode: Callable[[bytes, str], T]) -> T:
+        def read() -> tuple[T, tuple[str, ...]]:
+            decoded = decode(self.body, self.content_type)
+            return decoded, codec.repeated_keys(self.body, self.content_type, decoded)
+
+        decoded, self.repeated = await self.decider.decide(read)
         return decoded
 
     def reading(self) -> AnySource:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -25,6 +26,7 @@ from choregos.api.access.pace import Pace
 from choregos.api.answers import Answers
 from choregos.api.bodies import Bodies
 from choregos.api.context import ApiContext
+from choregos.api.decisions import Decisions
 from choregos.api.fairness import Fairness, flow_of
 from choregos.api.handlers import (
     account_tokens,
@@ -52,7 +54,7 @@ from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
 from choregos.api.sockets import commands, forwarding
 from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
-from choregos.foundation.errors import AlreadyExists, ChoregosError, Temporary
+from choregos.foundation.errors import AlreadyExists, ChoregosError, NotFound, Temporary
 from choregos.resources import meta, registry, validation
 from choregos.resources.kind import Kind
 from choregos.resources.kinds.agentnode import AGENTNODE
@@ -164,6 +166,7 @@ class ApiServer:
         self._answers = Answers(context.limits.answers_bytes_max)
         self._quotas = Quotas(context.resources, context.limits.quota_attempts_max)
         self._fairness = Fairness(context.limits.fairness)
+        self._decisions = Decisions(context.limits.heavy, context.clock)
         self._documents = Documents(_product_version(), context.resources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,6 +186,7 @@ class ApiServer:
         self._streams.close()
         self._gate.close()
         await self._quotas.close()
+        self._decisions.close()
 
     async def _respond(self, request: Request) -> ASGIApp:
         passage: Passage | None = None
@@ -250,6 +254,7 @@ class ApiServer:
         if call.request.method in ("GET", "HEAD"):
             return await self._in_turn(call, handler)
         async with self._bodies.read(call.flow, call.request) as call.body:
+            call.decider = self._decisions.of(call.flow, call.body, _present(call))
             return await self._in_turn(call, handler)
 
     async def _in_turn(self, call: ApiRequest, handler: Handler) -> Response:
@@ -257,6 +262,10 @@ class ApiServer:
             await _catch_up(call)
             self._answers.require_room(call.flow)
             return await handler(call)
+        async with call.decider.turn():
+            return await self._seated(call, handler)
+
+    async def _seated(self, call: ApiRequest, handler: Handler) -> Response:
         async with self._fairness.seat(call.flow, _width(call)) as call.seat:
             await _catch_up(call)
             self._answers.require_room(call.flow)
@@ -278,6 +287,7 @@ class ApiServer:
             streams=self._streams,
             quotas=self._quotas,
             answers=self._answers,
+            decider=self._decisions.of(flow_of(passage.user.name), b""),
             name=target.name,
         )
 
@@ -368,6 +378,16 @@ async def _catch_up(call: ApiRequest) -> None:
         await call.source.catch_up()
     if call.kind.plane != "declarative" and call.request.method == "POST" and not caught_up:
         await call.context.resources.catch_up()  # which has the namespaces
+
+
+def _present(call: ApiRequest) -> Any:
+    """The stored object that a request will change, as far as is known before its turn."""
+    if not isinstance(call.source, StoredSource) or not call.target.name:
+        return None
+    try:
+        return call.source.get(call.target.namespace, call.target.name)
+    except NotFound:
+        return None
 
 
 def _addressed(target: Target, verb: str) -> bool:

@@ -22,9 +22,9 @@ from choregos.security.tokens import ISSUER, Bound
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = call.document()
+    body = await call.document()
     metadata.check_type(TOKENREQUEST, body)
-    checked = validation.validate(TOKENREQUEST, body)
+    checked = await call.decider.decide(lambda: validation.validate(TOKENREQUEST, body))
     if checked.unknown_fields and options.field_validation == "Strict":
         unknown = ", ".join(f'unknown field "{path}"' for path in checked.unknown_fields)
         raise bad_request(f"TokenRequest cannot be handled: strict decoding error: {unknown}")

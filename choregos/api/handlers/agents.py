@@ -31,7 +31,7 @@ WRITES_AT_ONCE_MAX = 256
 
 
 async def delete(call: ApiRequest) -> Response:
-    options = read_delete_options(call)
+    options = await read_delete_options(call)
     instance = call.context.directory.get(call.target.namespace, call.name)
     await _request([instance], call, options)
     directory = call.context.directory
@@ -41,7 +41,7 @@ async def delete(call: ApiRequest) -> Response:
 
 async def delete_collection(call: ApiRequest) -> Response:
     """Asks for the deletion of what the selectors match, and answers with the list of it."""
-    options = read_delete_options(call)
+    options = await read_delete_options(call)
     chosen = list_options(call.query)
     page = read_page(call, chosen, select(call, chosen))
     await _request(page.items, call, options)
@@ -53,7 +53,7 @@ async def delete_collection(call: ApiRequest) -> Response:
 async def evict(call: ApiRequest) -> Response:
     """POST of a policy/v1 Eviction: a deletion. No budget stands in its way: the set of the agent has its own bounds
     for what it replaces itself, and whoever empties a node wants it empty."""
-    body = call.document()
+    body = await call.document()
     metadata, given = body.get("metadata") or {}, body.get("deleteOptions") or {}
     if body.get("kind", "Eviction") != "Eviction" or not isinstance(given, dict):
         raise bad_request("the request body must be an Eviction of policy/v1")

@@ -21,9 +21,9 @@ from choregos.mesh.routes import Target
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = call.document()
+    body = await call.document()
     metadata.check_type(call.kind, body)
-    document, warnings = validated(call, body, options)
+    document, warnings = await validated(call, body, options)
     admit_to_namespace(call)
     document["metadata"] = {**document.get("metadata", {}), "namespace": call.target.namespace}
     if not options.dry_run:

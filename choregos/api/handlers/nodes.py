@@ -19,12 +19,12 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 
 
 async def update(call: ApiRequest) -> Response:
-    body = call.document()
+    body = await call.document()
     return await _write(call, lambda _: body)
 
 
 async def patch_(call: ApiRequest) -> Response:
-    return await _write(call, writing.read_patch(call))
+    return await _write(call, await writing.read_patch(call))
 
 
 async def _write(call: ApiRequest, change: Callable[[Any], Any]) -> Response:

@@ -22,23 +22,23 @@ from choregos.security.tokens import ISSUER
 
 
 async def self_subject(call: ApiRequest) -> Response:
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     return answer({**document, "status": {"userInfo": call.user.info()}}, 201, warnings)
 
 
 async def self_access(call: ApiRequest) -> Response:
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     return answer({**document, "status": _access(call, call.user, document["spec"])}, 201, warnings)
 
 
 async def subject_access(call: ApiRequest) -> Response:
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     return answer({**document, "status": _access(call, _user(document["spec"]), document["spec"])}, 201, warnings)
 
 
 async def local_subject_access(call: ApiRequest) -> Response:
     """As `subject_access`, for resources of the namespace in the path."""
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     spec, namespace = document["spec"], call.target.namespace
     attributes = spec.get("resourceAttributes")
     if attributes is None:
@@ -52,7 +52,7 @@ async def local_subject_access(call: ApiRequest) -> Response:
 
 
 async def self_rules(call: ApiRequest) -> Response:
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     held = rbac.compact(call.gate.grants.rules_of(call.user, document["spec"]["namespace"]))
     status = {
         "resourceRules": [rule.document() for rule in held if not rule.paths],
@@ -64,7 +64,7 @@ async def self_rules(call: ApiRequest) -> Response:
 
 async def token(call: ApiRequest) -> Response:
     """Whose a token is; one that is not valid is an answer too."""
-    document, warnings = _read(call)
+    document, warnings = await _read(call)
     asked = document["spec"].get("audiences") or [ISSUER]
     authenticators = call.gate.authenticators
     try:
@@ -81,11 +81,11 @@ async def token(call: ApiRequest) -> Response:
     return answer({**document, "spec": spec, "status": status}, 201, warnings)
 
 
-def _read(call: ApiRequest) -> tuple[Object, tuple[str, ...]]:
-    body = call.document()
+async def _read(call: ApiRequest) -> tuple[Object, tuple[str, ...]]:
+    body = await call.document()
     metadata.check_type(call.kind, body)
     body.pop("status", None)
-    return validated(call, body, write_options(call.query))
+    return await validated(call, body, write_options(call.query))
 
 
 def _user(spec: dict[str, Any]) -> User:

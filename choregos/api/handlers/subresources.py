@@ -25,17 +25,19 @@ async def get_scale(call: ApiRequest) -> Response:
 
 
 async def update_scale(call: ApiRequest) -> Response:
-    body = call.document()
+    body = await call.document()
     return await _write(call, lambda _: body)
 
 
 async def patch_scale(call: ApiRequest) -> Response:
     if codec.media_type_of(call.content_type) != codec.APPLY_PATCH:
-        return await _write(call, read_patch(call))
+        return await _write(call, await read_patch(call))
     options = write_options(call.query)
     check_patch(options, applies=True)
-    config = codec.decode_object(call.body, call.content_type)
-    edit = Apply(call.author(options), _applied(call, config), force=options.force is True)
+    config = await call.document()
+    edit = await call.decider.decide(
+        lambda: Apply(call.author(options), _applied(call, config), force=options.force is True)
+    )
     document, _ = await write(call, options, edit)
     return answer(_scale(document, _paths(call)))
 

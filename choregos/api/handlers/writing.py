@@ -8,6 +8,7 @@ when somebody else was faster; a dry run answers what the write would have answe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -41,7 +42,7 @@ RETRY_S = 0.002
 
 async def create(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = call.document()
+    body = await call.document()
     call.name = str((body.get("metadata") or {}).get("name") or "")
     author = call.author(options)
     try:
@@ -70,8 +71,14 @@ async def make(
     prepared = metadata.prepare_create(call.kind, dict(body), namespace=call.target.namespace, stamp=stamp)
     call.name = str(prepared["metadata"]["name"])
     admit_to_namespace(call)
-    document, warnings = validated(call, prepared, options)
-    document = owned(document)
+
+    def proposed() -> tuple[Object, tuple[str, ...]]:
+        document, warnings = checked(call, prepared, options)
+        return owned(document), warnings
+
+    document, warnings = await call.decider.decide(proposed)
+    escalation.check(call.gate, call.user, call.kind, document, None)
+    admit_to_namespace(call)  # it may have begun to go meanwhile
     if options.dry_run:
         _rehearse(call, document)
         return document, warnings
@@ -128,19 +135,19 @@ def admit_to_namespace(call: ApiRequest) -> None:
 
 async def update(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    body = call.document()
+    body = await call.document()
     document, warnings = await replace(call, options, lambda _: dict(body))
     return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
 
 
 async def patch_(call: ApiRequest) -> Response:
     options = write_options(call.query)
-    change = read_patch(call)
+    change = await read_patch(call)
     document, warnings = await replace(call, options, change)
     return answer(call.view.one(document, call.context.clock.wall_ms()), 200, warnings)
 
 
-def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
+async def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     """The change that the request's body describes, as a function of the present document.
 
     Raises:
@@ -150,11 +157,9 @@ def read_patch(call: ApiRequest) -> Callable[[Any], Any]:
     if media_type not in codec.PATCHES:
         raise unsupported_media(media_type, (*codec.PATCHES, codec.APPLY_PATCH))
     check_patch(write_options(call.query), applies=False)
-    body = call.body
-    described = codec.decode(body, call.content_type)
-    call.repeated = codec.repeated_keys(body, call.content_type, described)
+    described = await call.value()
     if media_type == codec.JSON_PATCH:
-        if managed_fields.NAME.encode() in body:
+        if managed_fields.NAME.encode() in call.body:
             # Operations may go into it, and stored objects have it as text.
             return lambda document: patch.apply_operations(managed_fields.opened(document), described)
         return lambda document: patch.apply_operations(document, described)
@@ -184,13 +189,8 @@ async def write(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Ob
     while True:
         attempt += 1
         old = source.get(call.target.namespace, call.name)
-        body = edit.change(old)
-        if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
-            raise bad_request("the result is no object with metadata")
-        subresource = "status" if call.target.subresource == "status" else ""
-        new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
-        new, warnings = validated(call, new, options, old)
-        new = edit.owned(old, body, new)
+        new, warnings = await call.decider.decide(partial(_proposed, call, options, edit, old))
+        escalation.check(call.gate, call.user, call.kind, new, old)
         if options.dry_run:
             _rehearse(call, new, old)
             return new, warnings
@@ -215,20 +215,35 @@ def _attempts_max(call: ApiRequest, new: Object, old: Object) -> int:
     return limits.quota_attempts_max if call.quotas.concern(call.kind, new, old) else limits.write_attempts_max
 
 
-def validated(
+def _proposed(call: ApiRequest, options: WriteOptions, edit: Edit, old: Object) -> tuple[Object, tuple[str, ...]]:
+    """What an edit makes of the stored object `old`, and warnings. Pure."""
+    body = edit.change(old)
+    if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
+        raise bad_request("the result is no object with metadata")
+    subresource = "status" if call.target.subresource == "status" else ""
+    new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
+    new, warnings = checked(call, new, options, old)
+    return edit.owned(old, body, new), warnings
+
+
+async def validated(call: ApiRequest, document: Object, options: WriteOptions) -> tuple[Object, tuple[str, ...]]:
+    """As `checked`, for an object that is not stored."""
+    return await call.decider.decide(lambda: checked(call, document, options))
+
+
+def checked(
     call: ApiRequest, document: Object, options: WriteOptions, old: Object | None = None
 ) -> tuple[Object, tuple[str, ...]]:
-    """The object as it will be stored, and warnings.
+    """The object as it will be stored, and warnings. Pure.
 
     Raises:
-        Refusal: 400, fields are unknown and validation is strict; 403, it grants what the user does not hold.
+        Refusal: 400, fields are unknown and validation is strict.
         Invalid: anything else is wrong.
     """
-    checked = validation.validate(call.kind, document, previous=old)
-    unknown = unknown_fields(call, checked.unknown_fields, options, call.repeated)
-    document = checked.object if old is None else meta.changed(old, checked.object)
-    escalation.check(call.gate, call.user, call.kind, document, old)
-    return document, (*unknown, *checked.warnings)
+    found = validation.validate(call.kind, document, previous=old)
+    unknown = unknown_fields(call, found.unknown_fields, options, call.repeated)
+    document = found.object if old is None else meta.changed(old, found.object)
+    return document, (*unknown, *found.warnings)
 
 
 def unknown_fields(
@@ -249,7 +264,7 @@ def unknown_fields(
 
 
 async def delete(call: ApiRequest) -> Response:
-    options = read_delete_options(call)
+    options = await read_delete_options(call)
     source = _stored(call)
     document, finished = await _delete_one(call, source, call.target.namespace, call.name, options)
     if finished and not call.kind.returns_deleted:
@@ -259,7 +274,7 @@ async def delete(call: ApiRequest) -> Response:
 
 async def delete_collection(call: ApiRequest) -> Response:
     """Deletes what the selectors match, one after the other, and answers with the list of it."""
-    options = read_delete_options(call)
+    options = await read_delete_options(call)
     chosen = list_options(call.query)
     source = _stored(call)
     page = read_page(call, chosen, select(call, chosen))
@@ -275,9 +290,8 @@ async def delete_collection(call: ApiRequest) -> Response:
     return answer(listing)
 
 
-def read_delete_options(call: ApiRequest) -> DeleteOptions:
-    body = call.body
-    return delete_options(codec.decode_object(body, call.content_type) if body else {}, call.query)
+async def read_delete_options(call: ApiRequest) -> DeleteOptions:
+    return delete_options(await call.document() if call.body else {}, call.query)
 
 
 async def _delete_one(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sys
 import time
 from contextlib import AsyncExitStack
 
@@ -44,6 +45,10 @@ from choregos.store.resources import ResourceStore
 NAME = "choregos api"
 LEARN_PERIOD_S = 1.0
 
+SWITCH_S = 0.001
+"""How long the event loop waits for a thread that computes (`api.decisions`), each time it comes back from the
+kernel: five times in a request, and Python's 5 ms would add up."""
+
 
 async def run_api(directory: DataDirectory, config: MachineConfig, port: int) -> None:
     """Serves until cancelled.
@@ -51,6 +56,7 @@ async def run_api(directory: DataDirectory, config: MachineConfig, port: int) ->
     Args:
         port: where on the machine's API host.
     """
+    sys.setswitchinterval(SWITCH_S)
     address = bus_address(directory, config, BusUser.API)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(address, NAME))
