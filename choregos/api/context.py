@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from choregos.api.access.pace import RefusalLimits
-from choregos.api.fairness import FairnessLimits
 from choregos.api.node_ports import Nodes
+from choregos.api.sharing.fairness import FairnessLimits
 from choregos.foundation.clock import Clock
 from choregos.foundation.ids import IdSource
 from choregos.mesh.routes import Target

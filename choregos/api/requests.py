@@ -11,18 +11,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from choregos.api.access.gate import Gate, Passage
-from choregos.api.answers import Answers
 from choregos.api.apply.ownership import Author
 from choregos.api.context import ApiContext
-from choregos.api.decisions import Decider
-from choregos.api.fairness import Seat, flow_of
-from choregos.api.open_streams import OpenStreams
 from choregos.api.quotas import Quotas
 from choregos.api.rules import codec
 from choregos.api.rules.options import WriteOptions, manager_of
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Subject
 from choregos.api.rules.views import View, view
+from choregos.api.sharing.answers import Answers
+from choregos.api.sharing.decisions import Decider
+from choregos.api.sharing.fairness import Seat, flow_of
+from choregos.api.sharing.open_streams import OpenStreams
 from choregos.api.sources import AnySource
 from choregos.foundation.timestamp import rfc3339
 from choregos.resources.kind import Kind

@@ -23,11 +23,7 @@ from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
 from choregos.api.access.pace import Pace
-from choregos.api.answers import Answers
-from choregos.api.bodies import Bodies
 from choregos.api.context import ApiContext
-from choregos.api.decisions import Decisions
-from choregos.api.fairness import Fairness, flow_of
 from choregos.api.handlers import (
     account_tokens,
     agents,
@@ -42,7 +38,6 @@ from choregos.api.handlers import (
     writing,
 )
 from choregos.api.handlers.documents import Documents
-from choregos.api.open_streams import OpenStreams
 from choregos.api.projections.agents import agent
 from choregos.api.projections.pods import FIELDS, pod
 from choregos.api.quotas import Quotas
@@ -52,6 +47,11 @@ from choregos.api.rules.metadata import Stamp, prepare_create
 from choregos.api.rules.options import list_options
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal, Subject, bad_request, method_not_allowed, unknown_path
+from choregos.api.sharing.answers import Answers
+from choregos.api.sharing.bodies import Bodies
+from choregos.api.sharing.decisions import Decisions
+from choregos.api.sharing.fairness import Fairness, flow_of
+from choregos.api.sharing.open_streams import OpenStreams
 from choregos.api.sockets import commands, forwarding
 from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
 from choregos.foundation.errors import AlreadyExists, ChoregosError, NotFound, Temporary

@@ -13,10 +13,10 @@ import pytest
 from api_world import GROUP, Client, World
 from starlette.responses import Response, StreamingResponse
 
-from choregos.api.answers import PART_BYTES, Answers
 from choregos.api.context import ApiLimits
 from choregos.api.rules.status import Refusal, size
 from choregos.api.server import build_app
+from choregos.api.sharing.answers import PART_BYTES, Answers
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 

@@ -13,11 +13,11 @@ import pytest
 from api_world import GROUP, Client, World, node
 from starlette.requests import ClientDisconnect, Request
 
-from choregos.api.bodies import COUNTED_BYTES_MIN, Bodies
 from choregos.api.context import ApiLimits
-from choregos.api.fairness import FairnessLimits
 from choregos.api.rules.status import Refusal
 from choregos.api.server import build_app
+from choregos.api.sharing.bodies import COUNTED_BYTES_MIN, Bodies
+from choregos.api.sharing.fairness import FairnessLimits
 from choregos.foundation.errors import TooLarge
 
 NODES = f"{GROUP}/agentnodes"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from choregos.api.decisions import LIGHT_BYTES_MAX, LIGHT_VALUES_MAX, ROUND_S, Decisions
-from choregos.api.fairness import FairnessLimits
 from choregos.api.rules.status import Refusal
+from choregos.api.sharing.decisions import LIGHT_BYTES_MAX, LIGHT_VALUES_MAX, ROUND_S, Decisions
+from choregos.api.sharing.fairness import FairnessLimits
 from choregos.foundation.clock import SystemClock
 from choregos.testing import SimClock
 

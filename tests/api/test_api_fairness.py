@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from choregos.api.fairness import Fairness, FairnessLimits, flow_of
 from choregos.api.rules.status import Refusal
+from choregos.api.sharing.fairness import Fairness, FairnessLimits, flow_of
 
 
 @pytest.mark.parametrize(

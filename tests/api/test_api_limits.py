@@ -12,8 +12,8 @@ import pytest
 from api_world import GROUP, Client, World, node
 
 from choregos.api.context import ApiLimits
-from choregos.api.fairness import Fairness, FairnessLimits
 from choregos.api.server import build_app
+from choregos.api.sharing.fairness import Fairness, FairnessLimits
 from choregos.api.sources import StoredSource
 
 NODES = f"{GROUP}/agentnodes"

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from choregos.api.server import build_app
+from choregos.api.sharing.decisions import Decisions
 from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary
@@ -75,6 +76,16 @@ class Batches:
 @pytest.fixture
 def batches(world: World, monkeypatch: pytest.MonkeyPatch) -> Batches:
     return Batches(world, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def all_in_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked at once comes to the groups at once; else it would come bit by bit (`sharing.decisions`)."""
+
+    async def at_once(_: Decisions, work: Callable[[], Any]) -> Any:
+        return work()
+
+    monkeypatch.setattr(Decisions, "at_once", at_once)
 
 
 # One group

@@ -18,7 +18,7 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from choregos.api.access.repeats import REPEATED, Repeats
-from choregos.api.fairness import flow_of
+from choregos.api.sharing.fairness import flow_of
 from choregos.foundation.clock import Clock
 from choregos.foundation.errors import Temporary
 from choregos.foundation.ids import IdSource

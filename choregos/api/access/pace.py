@@ -1,6 +1,6 @@
 """How fast refusals are given: who is refused again and again waits for it, so that a loop of them costs little.
 
-A refusal comes before any seat (`api.fairness`) is taken, and a client in a loop would ask for the next at once. So
+A refusal comes before any seat (`sharing.fairness`) is taken, and a client in a loop would ask for the next at once. So
 each flow, and each address of those who are not known, has a budget that fills up steadily (the generic cell rate
 algorithm, ITU-T I.371). Within it a refusal is given at once; beyond it, it is given later; and when too many wait
 already the answer is 429. Invariant: whoever is allowed something is never kept waiting here. It does not judge.

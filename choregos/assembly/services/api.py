@@ -46,7 +46,7 @@ NAME = "choregos api"
 LEARN_PERIOD_S = 1.0
 
 SWITCH_S = 0.001
-"""How long the event loop waits for a thread that computes (`api.decisions`), each time it comes back from the
+"""How long the event loop waits for a thread that computes (`api.sharing.decisions`), each time it comes back from the
 kernel: five times in a request, and Python's 5 ms would add up."""
 
 

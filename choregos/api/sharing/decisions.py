@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from choregos.api.fairness import Fairness, FairnessLimits
+from choregos.api.sharing.fairness import Fairness, FairnessLimits
 from choregos.foundation.clock import Clock
 
 T = TypeVar("T")

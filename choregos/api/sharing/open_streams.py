@@ -16,8 +16,8 @@ from typing import TypeVar
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from choregos.api.fairness import Seat
 from choregos.api.rules.status import too_many_requests
+from choregos.api.sharing.fairness import Seat
 from choregos.foundation.timeout import timeout
 
 T = TypeVar("T")
