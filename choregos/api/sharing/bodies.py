@@ -1,6 +1,6 @@
 """Bodies of requests: how large they may be, how long they may take, and how much of them one flow may have kept here.
 
-A body is read before its request takes a seat (`sharing.fairness`): who sends it sets the pace, and keeps nobody waiting.
+A body is read before its request takes a seat (`fairness`): who sends it sets the pace, and keeps nobody waiting.
 Invariant: what is kept of a flow's bodies, those that are under way and those whose requests wait in line or are worked
 on, never exceeds the limit.
 """
