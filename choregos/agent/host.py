@@ -217,8 +217,7 @@ class AgentHost:
                     self._start_ended(worker, outcome, moment)
             case wire.Stopped():
                 for uid in message.uids:
-                    worker.release(uid)
-                    self._tell(worker, uid, StopEnded(), moment)
+                    self._stop_ended(worker, uid, moment)
             case wire.Failed():
                 worker.release(message.uid)
                 self._tell(worker, message.uid, Failed(_word(message.reason), _told(message.message)), moment)
@@ -249,6 +248,13 @@ class AgentHost:
         capabilities = tuple(_word(capability) for capability in outcome.capabilities[:_CAPABILITIES_MAX])
         event = StartEnded(_word(outcome.reason), _told(outcome.message), capabilities, outcome.ready)
         self._tell(worker, outcome.uid, event, moment)
+
+    def _stop_ended(self, worker: Worker, uid: str, moment: Moment) -> None:
+        life = self._lives.get(uid)
+        if life is not None and life.host == worker.host and life.phase is not Phase.STOPPING:
+            return  # it had ended before the stop came, and is started here again: the answer is not about that
+        worker.release(uid)
+        self._tell(worker, uid, StopEnded(), moment)
 
     def _whose(self, worker: Worker, uid: str) -> str:
         """The owner of a line of log: no worker speaks for an agent of another namespace."""

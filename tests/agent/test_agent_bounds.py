@@ -37,6 +37,7 @@ from choregos.wire.worker import (
     StartAgent,
     Started,
     Stop,
+    Stopped,
     Template,
     ToNode,
 )
@@ -308,6 +309,23 @@ async def test_nothing_that_a_worker_says_steers_a_terminal(node, message):
     status = node.statuses["ada"]
     assert status.message == "\\x1b[2J\\x00"
     assert status.reason.isprintable()
+
+
+async def test_the_answer_to_a_stop_that_came_too_late_is_not_about_the_agent_that_has_come_since(node):
+    worker = node.workers["default"]
+    await node.start("ada")
+    await node.hear(Started((Outcome("u-ada"),)))
+    node.host.assign([Assignment("default", "ada", "u-ada", 2, TEMPLATE)])
+    await asyncio.sleep(0)
+    await node.hear(Failed("u-ada", "ProbeFailed", "sick"))  # said before the stop reached the worker
+    await node.hear(Stopped(("u-ada",)))
+    assert worker.residents == {"u-ada"}
+    await node.hear(Started((Outcome("u-ada"),)))
+    assert node.statuses["ada"].phase is Phase.RUNNING
+    node.host.withdraw(["u-ada"], 1.0)
+    await asyncio.sleep(0)
+    await node.hear(Stopped(("u-ada",)))
+    assert not worker.residents
 
 
 async def test_the_last_words_of_a_worker_are_told_once_and_not_by_each_of_its_agents(node):
