@@ -24,16 +24,29 @@ Files = Annotated[
 Selector = Annotated[str, Parameter(name=("--selector", "-l"))]
 
 
-async def apply(*, filename: Files = (), dry_run: bool = False, session: Session = Session()) -> None:  # noqa: B008
+async def apply(
+    *,
+    filename: Files = (),
+    dry_run: bool = False,
+    server_side: bool = False,
+    force_conflicts: bool = False,
+    session: Session = Session(),  # noqa: B008  (immutable)
+) -> None:
     """Make objects as manifests say: create what is missing, change what differs.
 
     Parameters
     ----------
     dry_run
         Ask the server what would happen, and change nothing.
+    server_side
+        Let the server keep who owns which field; for manifests of more than 256 KiB.
+    force_conflicts
+        With --server-side: take over fields that others own.
     """
     if not filename:
         raise UsageError("say what to apply: -f FILE")
+    if force_conflicts and not server_side:
+        raise UsageError("--force-conflicts only works with --server-side")
     manifests = load_manifests(filename)
     suffix = " (dry run)" if dry_run else ""
     async with session.connect() as client:
@@ -41,7 +54,9 @@ async def apply(*, filename: Files = (), dry_run: bool = False, session: Session
 
         async def one(manifest: Manifest) -> str:
             try:
-                applied = await client.apply(manifest.content, dry_run=dry_run)
+                applied = await client.apply(
+                    manifest.content, dry_run=dry_run, server_side=server_side, force=force_conflicts
+                )
             except ChoregosError as error:
                 raise _placed(error, manifest) from error
             return f"{await _name(client, applied.object)} {applied.outcome}{suffix}"

@@ -22,15 +22,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from choregos.client import discovery
+from choregos.client import applying, discovery
+from choregos.client.applying import MERGE_PATCH, Applied, Place
 from choregos.client.connection import JSON, Connection
 from choregos.client.discovery import Catalogue, ResourceType
 from choregos.client.goals import parse_goal
-from choregos.client.merge import apply_patch, with_last_applied
 from choregos.client.statuses import error_of_call
 from choregos.client.watching import Listing, Object, Watch, WatchEvent, list_all
 from choregos.foundation.clock import Clock, SystemClock
-from choregos.foundation.errors import AlreadyExists, Conflict, Invalid, NotFound, PayloadTooLarge, TimedOut, TooLarge
+from choregos.foundation.errors import Invalid, NotFound, PayloadTooLarge, TimedOut, TooLarge
 from choregos.foundation.settings import Environment, load_environment
 from choregos.foundation.timeout import timeout
 from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
@@ -38,14 +38,11 @@ from choregos.security.kubeconfig import ApiAccess, load_kubeconfig
 if TYPE_CHECKING:
     from choregos.client.sockets import AgentPort
 
-MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 CALL_MARGIN_S = 5.0
 """The server ends a call that is over; the client waits this much longer for its answer, then gives up itself."""
-
-_APPLY_ATTEMPTS_MAX = 5
 
 Objects = list[Object]
 Patch = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -64,14 +61,6 @@ class CallAnswer:
     result: Any
     agent: str
     duration_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What `apply` did: `created`, `configured` or `unchanged`; and the object as it is now."""
-
-    outcome: str
-    object: Object
 
 
 class Client:
@@ -256,39 +245,32 @@ class Client:
         resource, namespace, name = await self._target(obj)
         return _object(await self._connection.request("PUT", self._path(resource, namespace, name), body=obj))
 
-    async def apply(self, manifest: Object, *, dry_run: bool = False) -> Applied:
+    async def apply(
+        self, manifest: Object, *, dry_run: bool = False, server_side: bool = False, force: bool = False
+    ) -> Applied:
         """Makes the object as the manifest says: creates it, or changes what differs, as `kubectl apply` does.
 
         What the last apply set and this one leaves out is removed; what others set is left alone.
 
+        Args:
+            server_side: the server keeps who owns which field (manager `choregos`), and the object no copy of the
+                manifest; needed for one of more than 256 KiB.
+            force: server-side, takes over fields that others own and the manifest says otherwise.
+
         Raises:
             Invalid: it is refused, with every fault.
-            Conflict: it kept changing meanwhile.
+            Conflict: it kept changing meanwhile; server-side, others own what it would change.
         """
         resource, namespace, name = await self._target(manifest)
         path = self._path(resource, namespace, name)
         if resource.namespaced:
             manifest = {**manifest, "metadata": {**(manifest.get("metadata") or {}), "namespace": namespace}}
-        for _ in range(_APPLY_ATTEMPTS_MAX):
-            # Both races, with a deletion and with a creation, end by looking again.
-            with contextlib.suppress(NotFound, AlreadyExists, Conflict):
-                return await self._apply_once(manifest, path, dry_run=dry_run)
-        return await self._apply_once(manifest, path, dry_run=dry_run)
-
-    async def _apply_once(self, manifest: Object, path: str, *, dry_run: bool) -> Applied:
-        try:
-            live = _object(await self._connection.request("GET", path))
-        except NotFound:
-            return Applied("created", await self.create(with_last_applied(manifest), dry_run=dry_run))
-        patch = apply_patch(live, manifest)
-        if not patch:
-            return Applied("unchanged", live)
-        # Nobody may have changed what the patch was computed from.
-        patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
-        query = _writing(dry_run)
-        changed = await self._connection.request("PATCH", path, query=query, body=patch, content_type=MERGE_PATCH)
-        same = changed["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
-        return Applied("unchanged" if same and not dry_run else "configured", changed)
+        place = Place(self._connection, self._path(resource, namespace), path)
+        if server_side:
+            return await applying.server_side(place, manifest, _writing(dry_run), force=force)
+        if force:
+            raise Invalid("only a server-side apply can be forced")
+        return await applying.client_side(place, manifest, _writing(dry_run))
 
     async def patch(
         self,

@@ -10,18 +10,32 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from choregos.foundation.errors import Invalid
+
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+ANNOTATION_BYTES_MAX = 256 * 1024
+"""Kubernetes' limit of all annotations of an object."""
 
 _GO_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def with_last_applied(desired: Mapping[str, Any]) -> dict[str, Any]:
-    """`desired` with the annotation that holds it."""
+    """`desired` with the annotation that holds it.
+
+    Raises:
+        Invalid: it is too long for that.
+    """
     metadata = dict(desired.get("metadata") or {})
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != LAST_APPLIED}
     bare = {**desired, "metadata": {**metadata, "annotations": annotations}}
     # kubectl's form to the letter, or each would find the other's to be a change: compact, sorted, as Go escapes it.
     text = json.dumps(bare, separators=(",", ":"), sort_keys=True, ensure_ascii=False).translate(_GO_ESCAPES) + "\n"
+    if len(text.encode()) > ANNOTATION_BYTES_MAX:
+        raise Invalid(
+            f"the manifest has {len(text.encode()) // 1024} KiB, and {LAST_APPLIED}, which is to hold a copy of it, "
+            f"at most {ANNOTATION_BYTES_MAX // 1024}: apply it server-side (`--server-side`, `server_side=True`)"
+        )
     return {**desired, "metadata": {**metadata, "annotations": {**annotations, LAST_APPLIED: text}}}
 
 

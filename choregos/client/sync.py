@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from choregos.client.client import Applied, CallAnswer, Client, Objects, Patch
+from choregos.client.applying import Applied
+from choregos.client.client import CallAnswer, Client, Objects, Patch
 from choregos.client.watching import Listing, Object, WatchEvent
 
 T = TypeVar("T")
@@ -109,8 +110,10 @@ class SyncClient:
     def create(self, manifest: Object, *, dry_run: bool = False) -> Object:
         return self._wait(self._client.create(manifest, dry_run=dry_run))
 
-    def apply(self, manifest: Object, *, dry_run: bool = False) -> Applied:
-        return self._wait(self._client.apply(manifest, dry_run=dry_run))
+    def apply(
+        self, manifest: Object, *, dry_run: bool = False, server_side: bool = False, force: bool = False
+    ) -> Applied:
+        return self._wait(self._client.apply(manifest, dry_run=dry_run, server_side=server_side, force=force))
 
     def replace(self, obj: Object) -> Object:
         return self._wait(self._client.replace(obj))

@@ -43,6 +43,20 @@ def test_who_owns_which_field_is_not_printed(choregos: Choregos, server: SyncCli
     assert "managedFields" not in choregos("get", "ac", "-o", "yaml").out
 
 
+def test_apply_server_side(choregos: Choregos, server: SyncClient, manifest: Write) -> None:
+    for outcome in ("created", "unchanged"):
+        said = choregos("apply", "--server-side", "-f", manifest())
+        assert said.out == f"agentcluster.choregos.dev/support {outcome}\n"
+    assert "annotations" not in server.get("ac", "support")["metadata"]
+    server.patch(
+        "ac", "support", {"spec": {"agents": [{**server.get("ac", "support")["spec"]["agents"][0], "replicas": 9}]}}
+    )
+    refused = choregos("apply", "--server-side", "-f", manifest())
+    assert refused.code == ExitCode.FAILED
+    assert choregos("apply", "--server-side", "--force-conflicts", "-f", manifest()).code == 0
+    assert choregos("apply", "--force-conflicts", "-f", manifest()).code == ExitCode.USAGE
+
+
 def test_a_dry_run_says_so_and_changes_nothing(choregos: Choregos, server: SyncClient, manifest: Write) -> None:
     result = choregos("apply", "-f", manifest(), "--dry-run")
     assert result.out == "agentcluster.choregos.dev/support created (dry run)\n"

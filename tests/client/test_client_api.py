@@ -76,6 +76,32 @@ async def test_apply_keeps_what_others_set_and_removes_what_it_set(client: Clien
     assert (await client.apply(CLUSTER)).object["metadata"]["labels"] == {"theirs": "1"}
 
 
+async def test_a_manifest_that_no_annotation_holds_is_applied_server_side(client: Client) -> None:
+    manifest = changed(settings={"prompt": "x" * 300_000})
+    with pytest.raises(Invalid, match=r"293 KiB.*at most 256.*--server-side"):
+        await client.apply(manifest)
+    assert (await client.apply(manifest, server_side=True, dry_run=True)).outcome == "created"
+    assert await client.list("ac") == []
+    outcomes = [(await client.apply(manifest, server_side=True)).outcome for _ in range(2)]
+    outcomes.append((await client.apply(changed(replicas=5), server_side=True)).outcome)
+    assert outcomes == ["created", "unchanged", "configured"]
+    found = await client.get("ac", "support")
+    assert "settings" not in found["spec"]["agents"][0]
+    assert "annotations" not in found["metadata"]
+
+
+async def test_what_others_own_is_taken_by_force_only(client: Client) -> None:
+    await client.apply(CLUSTER, server_side=True)
+    await client.patch("ac", "support", {"spec": {"replicas": 7}})
+    wanted = {**CLUSTER, "spec": {**CLUSTER["spec"], "replicas": 8}}
+    with pytest.raises(Conflict, match=r"spec\.replicas"):
+        await client.apply(wanted, server_side=True)
+    forced = await client.apply(wanted, server_side=True, force=True)
+    assert forced.object["spec"]["replicas"] == 8
+    with pytest.raises(Invalid, match="only a server-side apply"):
+        await client.apply(wanted, force=True)
+
+
 async def test_a_dry_run_changes_nothing(client: Client) -> None:
     assert (await client.apply(CLUSTER, dry_run=True)).outcome == "created"
     assert await client.list("ac") == []
