@@ -9,7 +9,6 @@ from typing import Any
 from choregos.api.requests import ApiRequest
 from choregos.api.rules.options import ListOptions
 from choregos.api.rules.status import bad_request
-from choregos.api.sources import AnySource
 from choregos.resources import registry
 from choregos.resources.events import as_recorded
 from choregos.resources.kind import Kind
@@ -47,7 +46,7 @@ def select(call: ApiRequest, options: ListOptions) -> Selection:
         fields = parse_field_selector(options.field_selector)
     except ValueError as error:
         raise bad_request(f"unable to parse the selector: {error}") from error
-    _check_fields(call.kind, fields)
+    _check_fields(_selected(call.kind), fields)
     if call.kind.plane == "event":
         fields = as_recorded(fields)
     if call.target.name:
@@ -55,20 +54,24 @@ def select(call: ApiRequest, options: ListOptions) -> Selection:
         fields = FieldSelector((*fields.requirements, FieldRequirement("metadata.name", True, call.target.name)))
     if not labels and not fields:
         return Selection(None)
-    return Selection(_question(call.reading(), labels, fields), fields.value_of("metadata.name") or "")
+    return Selection(_question(call, labels, fields), fields.value_of("metadata.name") or "")
+
+
+def _selected(kind: Kind) -> Kind:
+    """Whose fields are compared: of measurements, those of what is measured."""
+    measured = registry.by_plural("", "v1", kind.plural) if kind.plane.endswith("metrics") else None
+    return measured or kind
 
 
 def _check_fields(kind: Kind, fields: FieldSelector) -> None:
     """Raises: Refusal 400, no object of the kind has a field by which it is selected."""
-    # Of measurements, the fields are those of what is measured.
-    shown = registry.by_plural("", "v1", kind.plural) if kind.plane.endswith("metrics") else kind
-    assert shown is not None
     for each in fields.requirements:
-        if each.path not in shown.selectable and not has_value(structure(shown), each.path):
+        if each.path not in kind.selectable and not has_value(structure(kind), each.path):
             raise bad_request(f"field label not supported: {each.path}")
 
 
-def _question(source: AnySource, labels: LabelSelector, fields: FieldSelector) -> Callable[[Any], bool]:
+def _question(call: ApiRequest, labels: LabelSelector, fields: FieldSelector) -> Callable[[Any], bool]:
+    source, missing = call.reading(), _selected(call.kind).selectable
     names = FieldSelector(tuple(each for each in fields.requirements if each.path == "metadata.name"))
     others = FieldSelector(tuple(each for each in fields.requirements if each.path != "metadata.name"))
 
@@ -80,6 +83,6 @@ def _question(source: AnySource, labels: LabelSelector, fields: FieldSelector) -
             return False
         if not others:
             return True
-        return others.matches_fields(lambda path: source.field(item, path))
+        return others.matches_fields(lambda path: source.field(item, path) or missing.get(path, ""))
 
     return matches

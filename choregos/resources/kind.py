@@ -107,8 +107,8 @@ class Kind:
         subresources: served by handlers of their own.
         returns_deleted: a deletion is answered with the last state of the object, as clients know it of this kind in
             Kubernetes; else with a Status, unless something holds the object yet.
-        selectable: dotted paths that a field selector may name although no object has them, as clients know them of
-            Kubernetes; besides those of the schema.
+        selectable: dotted paths that a field selector may name, as clients know them of Kubernetes, although objects
+            may not have them; and what is compared then. Besides those of the schema.
     """
 
     group: str
@@ -135,7 +135,7 @@ class Kind:
     changes: Callable[[ReadOnlyObject, ReadOnlyObject], Iterable[FieldError]] | None = None
     subresources: tuple[Subresource, ...] = ()
     returns_deleted: bool = False
-    selectable: tuple[str, ...] = ()
+    selectable: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def is_projected(self) -> bool:

@@ -80,7 +80,7 @@ async def test_nodes_are_listed_watched_and_selected(n1: Any) -> None:
         await n1.client.patch(f"{NODES}/n1", {"metadata": {"labels": {"zone": "a"}}})
         event = await stream.line()
     assert (event["type"], event["object"]["kind"]) == ("ADDED", "Node")
-    listed = (await n1.client.get(NODES, labelSelector="zone=a", fieldSelector="spec.unschedulable=")).json
+    listed = (await n1.client.get(NODES, labelSelector="zone=a", fieldSelector="spec.unschedulable=false")).json
     assert (listed["kind"], len(listed["items"])) == ("NodeList", 1)
     assert (await n1.client.get(f"{NODES}/none")).json["message"] == 'nodes "none" not found'
 

@@ -129,9 +129,10 @@ async def test_pods_are_the_agents(world: Any) -> None:
         ("metadata.name=web-1,metadata.namespace=default", ["web-1"]),
         ("spec.schedulerName=choregos,status.phase!=Running", ["idle-0"]),
         (
-            "spec.restartPolicy=Always,status.podIP=,spec.serviceAccountName=",
+            "spec.restartPolicy=Always,status.podIP=,spec.serviceAccountName=,spec.hostNetwork=false",
             ["idle-0", "web-0", "web-1"],
         ),
+        ("spec.hostNetwork=true", []),
         ("status.podIPs!=10.0.0.1,status.nominatedNodeName=,spec.nodeName!=n1", ["idle-0"]),
     ],
 )

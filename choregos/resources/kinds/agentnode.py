@@ -134,6 +134,7 @@ AGENTNODE = Kind(
     model=AgentNode,
     short_names=("an",),
     categories=("choregos",),
+    selectable={"spec.unschedulable": "false"},
     columns=(
         NAME,
         Column("Status", readiness, description="Whether the node is alive, and whether it takes new agents."),

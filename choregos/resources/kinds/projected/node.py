@@ -131,4 +131,5 @@ NODE = Kind(
         _information("containerRuntimeVersion", "Container-Runtime", "What runs the agents."),
     ),
     subresources=(Subresource("status", ("", "v1", "Node"), ("get",)),),
+    selectable={"spec.unschedulable": "false"},
 )

@@ -227,10 +227,11 @@ POD = Kind(
         Subresource("portforward", ("", "v1", "PodPortForwardOptions"), ("create", "get")),
         Subresource("status", ("", "v1", "Pod"), ("get",)),
     ),
-    selectable=(
-        "spec.serviceAccountName",
-        "status.nominatedNodeName",
-        "status.podIP",
-        "status.podIPs",
-    ),
+    selectable={
+        "spec.hostNetwork": "false",
+        "spec.serviceAccountName": "",
+        "status.nominatedNodeName": "",
+        "status.podIP": "",
+        "status.podIPs": "",
+    },
 )
