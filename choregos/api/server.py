@@ -22,7 +22,7 @@ from choregos.api.access.authenticators import Authenticators
 from choregos.api.access.defaults import ensure_default_roles
 from choregos.api.access.gate import Gate, Passage
 from choregos.api.access.grants import Grants
-from choregos.api.access.pace import Pace
+from choregos.api.access.pace import RefusalPace
 from choregos.api.context import ApiContext
 from choregos.api.handlers import (
     account_tokens,
@@ -52,6 +52,7 @@ from choregos.api.sharing.bodies import Bodies
 from choregos.api.sharing.decisions import Decisions
 from choregos.api.sharing.fairness import Fairness, flow_of
 from choregos.api.sharing.open_streams import OpenStreams
+from choregos.api.sharing.turned_away import TurnedAway
 from choregos.api.sockets import commands, forwarding
 from choregos.api.sources import AnySource, InstanceSource, NodeSource, Projection, StoredSource
 from choregos.foundation.errors import AlreadyExists, ChoregosError, NotFound, Temporary
@@ -61,6 +62,8 @@ from choregos.resources.kinds.agentnode import AGENTNODE
 
 OBJECTS_PER_SEAT = 500
 """Of a list, or of what a watch begins with."""
+
+TOO_MANY = 429
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +157,7 @@ class ApiServer:
             Authenticators(context.tokens, context.resources),
             Grants(context.resources),
             Auditor(context.audit, context.audit_refused, context.clock, context.ids),
-            Pace(context.limits.refusals, context.clock),
+            RefusalPace(context.limits.refusals, context.clock),
         )
         self._sources = {
             (kind.group, kind.plural): source
@@ -167,6 +170,7 @@ class ApiServer:
         self._quotas = Quotas(context.resources, context.limits.quota_attempts_max)
         self._fairness = Fairness(context.limits.fairness)
         self._decisions = Decisions(context.limits.heavy, context.clock)
+        self._turned_away = TurnedAway(context.clock)
         self._documents = Documents(_product_version(), context.resources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,6 +211,8 @@ class ApiServer:
             message = str(error)
             response = self._failed(error, request, call.subject if call is not None else Subject())
         if passage is not None:
+            if response.status_code == TOO_MANY:
+                self._turned_away.note(flow_of(passage.user.name), message)
             stage = STARTED if isinstance(response, StreamingResponse) else COMPLETE
             self._gate.answered(passage, response.status_code, stage=stage, message=message)
             return self._answers.counted(flow_of(passage.user.name), response)
@@ -363,7 +369,7 @@ def _width(call: ApiRequest) -> int:
     number = call.reading().count(call.target.namespace)
     if options.limit and not options.label_selector and not options.field_selector:
         number = min(number, options.limit)
-    return number // OBJECTS_PER_SEAT + 1
+    return max(1, -(-number // OBJECTS_PER_SEAT))
 
 
 async def _catch_up(call: ApiRequest) -> None:

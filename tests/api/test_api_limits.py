@@ -182,7 +182,7 @@ async def test_a_list_takes_seats_for_what_there_is(world: World, monkeypatch: p
     asked: list[tuple[str, dict[str, str], int]] = [
         (NODES, {}, 3),
         (NODES, {"limit": "1"}, 1),
-        (NODES, {"limit": "4"}, 3),
+        (NODES, {"limit": "4"}, 2),
         (NODES, {"limit": "99"}, 3),
         (NODES, {"limit": "1", "labelSelector": "even=0"}, 3),
         (f"{NODES}/n1", {}, 1),

@@ -12,7 +12,7 @@ import pytest
 from api_world import ADMIN, GROUP, Client
 
 from choregos.api.access import pace, repeats
-from choregos.api.access.pace import Pace, RefusalLimits
+from choregos.api.access.pace import RefusalLimits, RefusalPace
 from choregos.api.access.repeats import Repeats
 from choregos.api.context import ApiLimits
 from choregos.api.rules.status import Refusal
@@ -24,10 +24,10 @@ NODES = f"{GROUP}/agentnodes"
 EVE = {"subject": ((("commonName", "eve"),),)}
 
 
-# Pace
+# RefusalPace
 
 
-async def given(pace: Pace, clock: SimClock, who: str, seconds: int, loops: int = 1) -> tuple[int, int]:
+async def given(pace: RefusalPace, clock: SimClock, who: str, seconds: int, loops: int = 1) -> tuple[int, int]:
     """How many refusals so many loops of one client are given within a time, and how many 429."""
     counts = [0, 0]
     ends_at = clock.monotonic() + seconds
@@ -50,7 +50,7 @@ async def given(pace: Pace, clock: SimClock, who: str, seconds: int, loops: int 
 async def test_the_first_are_given_at_once_and_then_so_many_in_a_second() -> None:
     clock = SimClock()
     limits = RefusalLimits(per_s=10, burst=30, wait_s=2)
-    refused, asked_too_often = await given(Pace(limits, clock), clock, "eve", 10)
+    refused, asked_too_often = await given(RefusalPace(limits, clock), clock, "eve", 10)
     assert 30 + 100 - 2 <= refused <= 30 + 100 + 2
     assert asked_too_often == 0, "one after the other is only slow"
 
@@ -58,14 +58,14 @@ async def test_the_first_are_given_at_once_and_then_so_many_in_a_second() -> Non
 async def test_more_than_may_wait_are_told_to_come_later() -> None:
     clock = SimClock()
     limits = RefusalLimits(per_s=10, burst=30, wait_s=2)
-    refused, asked_too_often = await given(Pace(limits, clock), clock, "eve", 10, loops=100)
+    refused, asked_too_often = await given(RefusalPace(limits, clock), clock, "eve", 10, loops=100)
     assert refused <= 30 + 100 + 2 * 10 + 2
     assert asked_too_often > 100
 
 
 async def test_nobody_else_is_slowed_and_a_pause_fills_the_budget() -> None:
     clock = SimClock()
-    slow = Pace(RefusalLimits(per_s=1, burst=5, wait_s=0), clock)
+    slow = RefusalPace(RefusalLimits(per_s=1, burst=5, wait_s=0), clock)
     for _ in range(5):
         await slow.turn("eve")
     with pytest.raises(Refusal) as refused:
@@ -79,7 +79,7 @@ async def test_nobody_else_is_slowed_and_a_pause_fills_the_budget() -> None:
 
 async def test_budgets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "KNOWN_MAX", 3)
-    slow = Pace(RefusalLimits(per_s=1, burst=1, wait_s=0), SimClock())
+    slow = RefusalPace(RefusalLimits(per_s=1, burst=1, wait_s=0), SimClock())
     for number in range(10):
         await slow.turn(str(number))
     assert len(slow._full_at) == 3

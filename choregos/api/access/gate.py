@@ -14,7 +14,7 @@ from choregos.api.access import impersonation, refusals
 from choregos.api.access.auditing import COMPLETE, Auditor, Trail
 from choregos.api.access.authenticators import Authenticators, Unbound
 from choregos.api.access.grants import Grants
-from choregos.api.access.pace import Pace
+from choregos.api.access.pace import RefusalPace
 from choregos.api.rules import status
 from choregos.api.rules.paths import Target
 from choregos.api.rules.status import Refusal
@@ -42,7 +42,7 @@ class Passage:
 class Gate:
     """Admits requests and WebSocket handshakes."""
 
-    def __init__(self, authenticators: Authenticators, grants: Grants, auditor: Auditor, pace: Pace) -> None:
+    def __init__(self, authenticators: Authenticators, grants: Grants, auditor: Auditor, pace: RefusalPace) -> None:
         self.authenticators = authenticators
         self.grants = grants
         self._auditor = auditor
@@ -74,7 +74,7 @@ class Gate:
         return passage
 
     async def _slow_down(self, trail: Trail) -> None:
-        """Raises: Refusal 429, as `Pace.turn`."""
+        """Raises: Refusal 429, as `RefusalPace.turn`."""
         try:
             await self._pace.turn(trail.who)
         except Refusal as error:

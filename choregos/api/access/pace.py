@@ -31,7 +31,7 @@ class RefusalLimits:
     wait_s: float = 2.0
 
 
-class Pace:
+class RefusalPace:
     """The budgets of one server."""
 
     def __init__(self, limits: RefusalLimits, clock: Clock) -> None:

@@ -41,13 +41,13 @@ class FleetStores:
     """What the fleet's controllers read and write.
 
     Attributes:
-        events: to tell what happens. told: what was told, by whomever.
+        events: to tell what happens. recorded_events: what was told, by whomever.
         home: the region of clusters that name none.
     """
 
     resources: ResourceStore
     events: EventRecorder
-    told: ResourceStore
+    recorded_events: ResourceStore
     home: str = meta.LOCAL_REGION
 
 
@@ -79,8 +79,8 @@ class FleetTerm(Term):
         self._clusters = self._controller(clusters, LOOP)
         self._abandoned = self._controller(AbandonedSets(objects, stores.events, clock))
         self._garbage = self._controller(self._judge, LOOP)
-        self._told = stores.told
-        self._namespace_keeper = NamespaceReconciler(objects, kinds, stores.told, clock)
+        self._recorded_events = stores.recorded_events
+        self._namespace_keeper = NamespaceReconciler(objects, kinds, stores.recorded_events, clock)
         self._namespaces = self._controller(self._namespace_keeper, LOOP)
         self._accounts = self._controller(AccountReconciler(objects))
         self._role_keeper = RoleReconciler(objects)
@@ -92,7 +92,7 @@ class FleetTerm(Term):
         self._owners.load()
         self._claims.load()
         stack.callback(self._resources.on_change(self._changed))
-        stack.callback(self._told.on_change(self._told_of))
+        stack.callback(self._recorded_events.on_change(self._event_recorded))
         of_agents = (self._clusters, self._abandoned)
         of_namespaces = (self._garbage, self._namespaces, self._accounts, self._roles, self._quotas)
         for controller in (*of_agents, *of_namespaces):
@@ -128,7 +128,7 @@ class FleetTerm(Term):
                 for key in keys:
                     controller.wake(key)
 
-    def _told_of(self, changes: Sequence[Change]) -> None:
+    def _event_recorded(self, changes: Sequence[Change]) -> None:
         for change in changes:
             for key in self._namespace_keeper.concerned(change):
                 self._namespaces.wake(key)
