@@ -22,7 +22,7 @@ from benchmarks.subject import Subject
 from benchmarks.timing import sequential_us
 from choregos.assembly.machine.up import Machine
 from choregos.assembly.services.running import bus_address
-from choregos.foundation.bus import connect
+from choregos.foundation.bus.connection import connect
 from choregos.security.credentials import BusUser
 
 PROCESSES = 2
