@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from choregos.api.rules.status import Refusal
-from choregos.api.sharing.decisions import LIGHT_BYTES_MAX, LIGHT_VALUES_MAX, ROUND_S, Decisions
+from choregos.api.sharing.decisions import LIGHT_BYTES_MAX, LIGHT_VALUES_MAX, Decisions
 from choregos.api.sharing.fairness import FairnessLimits
 from choregos.foundation.clock import SystemClock
-from choregos.testing import SimClock
 
 LARGE_BODY = b"x" * (LIGHT_BYTES_MAX + 1)
 PATIENCE_S = 30
@@ -94,40 +93,6 @@ async def test_who_waits_for_a_turn_is_bounded(decisions: Decisions) -> None:
         assert refused.value.code == 429
         first.let_go.set()
     assert all(task.done() for task in waiting)
-
-
-class Slow(SimClock):
-    """A clock by which everything takes twenty rounds' worth of time."""
-
-    _looks = 0
-
-    def monotonic(self) -> float:
-        self._looks += 1
-        return self._looks * 20 * ROUND_S
-
-
-async def test_others_have_rounds_of_the_loop_after_light_work() -> None:
-    decisions = Decisions(FairnessLimits(seats=1), Slow())
-    rounds: list[int] = []
-    turning = True
-
-    async def turn() -> None:
-        number = 0
-        while turning:
-            number += 1
-            rounds.append(number)
-            await asyncio.sleep(0)
-
-    def work() -> int:
-        return rounds[-1]
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(turn())
-        await asyncio.sleep(0)
-        began = await asyncio.gather(*(decisions.of("a", b"{}").decide(work) for _ in range(3)))
-        turning = False
-    assert began[1] - began[0] >= 19
-    assert began[2] - began[1] >= 19
 
 
 async def test_what_is_wrong_is_raised_where_it_was_asked(decisions: Decisions) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from choregos.api import connections
 from choregos.api import serve as serving_module
-from choregos.api.serve import HEAD_BYTES_MAX, PIPELINED_MAX, ServeSettings, Serving, serve
+from choregos.api.connections import HEAD_BYTES_MAX, PIPELINED_MAX
+from choregos.api.serve import ServeSettings, Serving, serve
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Permanent
 from choregos.security.pki import ADMINISTRATORS, Authority
@@ -209,7 +211,7 @@ async def test_a_large_body_is_no_head(serving: Serving, authority: Authority) -
 async def test_who_sends_no_head_is_cut_off(
     world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(serving_module, "HEAD_S", 0.3)
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
     async with serve(world.app, settings) as serving, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
         with closing(writer):
@@ -245,7 +247,7 @@ async def test_what_follows_an_answer_and_is_no_request_has_an_end(
 async def test_the_rest_of_what_is_answered_is_not_awaited_for_ever(
     world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(serving_module, "REST_S", 0.3)
+    monkeypatch.setattr(connections, "REST_S", 0.3)
     monkeypatch.setattr(serving_module, "KEEP_ALIVE_S", 0.3)
     async with serve(world.app, settings) as serving, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=context_of(authority))
@@ -326,7 +328,7 @@ async def test_the_log_says_before_that_descriptors_come_to_an_end(
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as newest:
-        limit = newest.fileno() + serving_module.DESCRIPTORS_LEFT + 20
+        limit = newest.fileno() + connections.DESCRIPTORS_LEFT + 20
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     opened = []
     try:
@@ -345,7 +347,7 @@ async def test_the_log_says_before_that_descriptors_come_to_an_end(
 async def test_who_takes_nothing_of_its_answer_is_cut_off(
     world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    monkeypatch.setattr(serving_module, "STALL_S", 0.3)
+    monkeypatch.setattr(connections, "STALL_S", 0.3)
     async with serve(world.app, settings) as serving:
         await _an_unread_answer_ends(world, serving, authority, query)
 
@@ -353,7 +355,7 @@ async def test_who_takes_nothing_of_its_answer_is_cut_off(
 def test_who_takes_nothing_of_its_answer_is_cut_off_on_uvloop_too(
     open_world: Any, settings: ServeSettings, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving_module, "STALL_S", 0.3)
+    monkeypatch.setattr(connections, "STALL_S", 0.3)
 
     async def scenario() -> None:
         async with open_world() as world, serve(world.app, settings) as serving:

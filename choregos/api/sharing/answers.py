@@ -1,9 +1,9 @@
 """Answers on their way out: how much of them one flow may have that its clients have not taken yet.
 
 A large answer is sent in parts, each when the connection has room for it; who reads sets the pace, and the request has
-left its seat before. Invariant: a list that is being made, a large answer and a large part of a stream
-are counted for as long as any of it waits here; a flow beyond the limit has nothing else made. `api.serve` ends
-connections that take nothing.
+left its seat before. Invariant: a list that is being made, a large answer and a large part of a stream are counted for
+as long as any of it waits here; a flow beyond the limit has nothing else made. `connections` ends those that take
+nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The part of a request that is computed: what its body says, whether that is right, who then owns what.
 
-The event loop answers nobody while it computes. So light work is done there, one piece at a time, with what else the
-loop has to do in between; heavy work in a thread, which the loop interrupts whenever it likes, one request at a time,
-the next from the flow that was served longest ago. What is heavy is told by size before anything is done, and a
+The event loop answers nobody while it computes. So light work is done there in turns with everything else
+(`light_work`); heavy work in a thread, which the loop interrupts whenever it likes, one request at a time, the next from
+the flow that was served longest ago. What is heavy is told by size before anything is done, and a
 request waits for its turn with heavy work before it takes a seat (`fairness`), so nobody holds a seat meanwhile.
 
 Invariant: what is decided here is pure: it reads nothing that the loop changes, whatever time it takes.
@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from choregos.api.sharing.fairness import Fairness, FairnessLimits
+from choregos.api.sharing.light_work import LightWork
 from choregos.foundation.clock import Clock
 
 T = TypeVar("T")
@@ -24,10 +25,6 @@ T = TypeVar("T")
 LIGHT_BYTES_MAX = 4096
 LIGHT_VALUES_MAX = 1000
 """Of a body, and of the stored object that it changes: some ten milliseconds of work."""
-
-
-ROUND_S = 0.0003
-"""For so much light work others have one round of the event loop: a read takes some fifteen rounds."""
 
 
 class Decisions:
@@ -38,9 +35,8 @@ class Decisions:
     """
 
     def __init__(self, limits: FairnessLimits, clock: Clock) -> None:
-        self._clock = clock
         self._heavy = Fairness(limits)
-        self._light = asyncio.Lock()
+        self._light = LightWork(clock)
         self._threads = ThreadPoolExecutor(limits.seats, "decisions")
 
     def of(self, flow: str, body: bytes, present: Any = None) -> Decider:
@@ -55,13 +51,7 @@ class Decisions:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def at_once(self, work: Callable[[], T]) -> T:
-        async with self._light:
-            began = self._clock.monotonic()
-            try:
-                return work()
-            finally:
-                for _ in range(int((self._clock.monotonic() - began) / ROUND_S)):
-                    await asyncio.sleep(0)
+        return await self._light.do(work)
 
     @asynccontextmanager
     async def heavy_turn(self, flow: str) -> AsyncIterator[None]:
