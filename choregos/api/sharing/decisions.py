@@ -1,9 +1,9 @@
 """The part of a request that is computed: what its body says, whether that is right, who then owns what.
 
 The event loop answers nobody while it computes. So light work is done there in turns with everything else
-(`light_work`); heavy work in a thread, which the loop interrupts whenever it likes, one request at a time, the next from
-the flow that was served longest ago. What is heavy is told by size before anything is done, and a
-request waits for its turn with heavy work before it takes a seat (`fairness`), so nobody holds a seat meanwhile.
+(`light_work`); heavy work in a thread, which the loop interrupts whenever it likes, one request at a time, the next
+from the flow that was served longest ago. What is heavy is told by size before anything is done, and a request waits
+for its turn with heavy work before it takes a seat (`fairness`), so nobody holds a seat meanwhile.
 
 Invariant: what is decided here is pure: it reads nothing that the loop changes, whatever time it takes.
 """
