@@ -103,6 +103,39 @@ def test_what_is_no_set_is_refused(written: Any) -> None:
         read(written)
 
 
+SPELT = st.sampled_from(
+    ["f:a", "f:b", 'k:{"name":"a"}', 'k:{ "name":"a"}', 'k:{"name" :"a"}', "i:1", "i:01", "i:001", ".", "z:unknown"]
+)
+WRITTEN = st.recursive(st.none() | st.just({}), lambda inner: st.dictionaries(SPELT, inner, max_size=6), max_leaves=30)
+
+
+def one_after_the_other(written: Any) -> fieldset.FieldSet:
+    """What `read` says, by its definition: the union of the set's parts."""
+    result: fieldset.FieldSet = {}
+    for step, below in (written or {}).items():
+        name = {"k": 'k:{"name":"a"}', "i": "i:1", "z": ""}.get(step[0], step)
+        if name:
+            result = union(result, {name: {} if name == "." else one_after_the_other(below)})
+    return {} if result == {".": {}} else result
+
+
+@given(WRITTEN)
+def test_what_is_written_is_the_union_of_its_parts(written: Any) -> None:
+    whole = one_after_the_other(written)
+    assert read(written) == {step: node for step, node in whole.items() if step != "."}
+
+
+def test_a_large_set_is_not_copied_for_each_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copied(*_: Any) -> Any:
+        raise AssertionError("a part that grows is copied as often as it grows")
+
+    monkeypatch.setattr(fieldset, "union", copied)
+    many = {f"f:{number}": {} for number in range(100)}
+    assert read(many) == many
+    spellings = {f"i:{'0' * zeros}1": {f"f:{zeros}": {}} for zeros in range(100)}
+    assert read(spellings) == {"i:1": many}
+
+
 def test_a_set_that_is_too_deep_is_refused() -> None:
     written: Any = {}
     for _ in range(fieldset.DEPTH_MAX + 2):

@@ -10,7 +10,7 @@ Invariant: no function changes a set it was given; results share parts with thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -128,21 +128,25 @@ def read(written: Any) -> FieldSet:
     Raises:
         ValueError: it is no set.
     """
-    fields = _read(written, 0)
+    fields = _read([written], 0)
     return {step: node for step, node in fields.items() if step != SELF}
 
 
-def _read(written: Any, depth: int) -> FieldSet:
-    if written is None:
-        return EMPTY
-    if not isinstance(written, dict) or depth > DEPTH_MAX:
-        raise ValueError("fieldsV1 must be objects within objects, not too deep")
-    result: FieldSet = {}
-    for step, below in written.items():
-        name = _step(step)
-        if name:
-            result = union(result, {name: EMPTY if name == SELF else _read(below, depth + 1)})
-    return _node(result) or EMPTY
+def _read(written: Sequence[Any], depth: int) -> FieldSet:
+    """The node that all of `written` are together: a step can be spelt in many ways. Takes time by their size."""
+    steps: dict[str, list[Any]] = {}
+    for each in written:
+        node = EMPTY if each is None else each
+        if not isinstance(node, dict) or depth > DEPTH_MAX:
+            raise ValueError("fieldsV1 must be objects within objects, not too deep")
+        known = False
+        for step, below in node.items():
+            if name := _step(step):
+                known = True
+                steps.setdefault(name, []).append(below)
+        if not known:
+            steps[SELF] = []
+    return _node({step: EMPTY if step == SELF else _read(nodes, depth + 1) for step, nodes in steps.items()}) or EMPTY
 
 
 def _step(step: str) -> str:
