@@ -66,7 +66,7 @@ class ApiLimits:
         list_items_max: objects in one answer; a longer list has to be asked for in chunks.
         streams_max: watches, logs, calls of agents and the like that one flow may have open at a time.
         fairness: how many requests are worked on at a time, and how many may wait.
-        heavy: the same of those whose body, or object, takes long to work on.
+        heavy: how many have a place at a time whose body, or object, takes long to work on, and how many may wait.
         refusals: how many are given to one who is refused again and again.
     """
 
@@ -85,7 +85,7 @@ class ApiLimits:
     list_items_max: int = 50_000
     streams_max: int = 2_000
     fairness: FairnessLimits = field(default_factory=FairnessLimits)
-    heavy: FairnessLimits = field(default_factory=lambda: FairnessLimits(seats=1, waiting_per_flow=64))
+    heavy: FairnessLimits = field(default_factory=lambda: FairnessLimits(seats=16, waiting_per_flow=64))
     refusals: RefusalLimits = field(default_factory=RefusalLimits)
 
 

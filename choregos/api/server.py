@@ -264,16 +264,12 @@ class ApiServer:
             return await self._in_turn(call, handler)
 
     async def _in_turn(self, call: ApiRequest, handler: Handler) -> Response:
+        # Before it takes anything: who waits for what does not come yet shall keep nobody waiting.
+        await _catch_up(call)
         if call.kind.plane in _WITHOUT_SEAT or handler is agents.log:
-            await _catch_up(call)
             self._answers.require_room(call.flow)
             return await handler(call)
-        async with call.decider.turn():
-            return await self._seated(call, handler)
-
-    async def _seated(self, call: ApiRequest, handler: Handler) -> Response:
-        async with self._fairness.seat(call.flow, _width(call)) as call.seat:
-            await _catch_up(call)
+        async with call.decider.place(), self._fairness.seat(call.flow, _width(call)) as call.seat:
             self._answers.require_room(call.flow)
             return await handler(call)
 
@@ -373,11 +369,15 @@ def _width(call: ApiRequest) -> int:
 
 
 async def _catch_up(call: ApiRequest) -> None:
-    """A client reads what it was told is stored, whichever server has told it so, unless it asks for less.
+    """A client reads what it was told is stored, whichever server has told it so, unless it asks for less, or more.
 
-    Raises: Temporary, this server cannot know: the store cannot be reached.
+    Raises:
+        Temporary: this server cannot know; the store cannot be reached.
+        Refusal: as `reading.wait_for_revision`; 400, its options cannot be read.
     """
     if call.request.method in ("GET", "HEAD") and call.query.get("resourceVersion"):
+        if call.source is not None:
+            await reading.wait_for_revision(call, list_options(call.query).revision)
         return
     caught_up = call.passage.caught_up
     if call.source is not None and not (caught_up and call.kind.plane in ("declarative", "node")):

@@ -43,7 +43,7 @@ async def rounds_of(pieces: int, each_s: float, other_s: float = 0.0) -> list[in
         done.append(rounds.number)
 
     counting = asyncio.ensure_future(rounds.count())
-    await asyncio.gather(*(light.do(work) for _ in range(pieces)))
+    await asyncio.gather(*(light.do("one", work) for _ in range(pieces)))
     counting.cancel()
     return done
 
@@ -78,12 +78,48 @@ async def test_a_long_time_without_work_is_not_saved_up() -> None:
 
         return do
 
-    await asyncio.gather(light.do(work("long", 2 * SAVED_S_MAX)), light.do(work("waits", 0)), _note(order, "other"))
+    await asyncio.gather(
+        light.do("one", work("long", 2 * SAVED_S_MAX)), light.do("one", work("waits", 0)), _note(order, "other")
+    )
     assert order == ["long", "other", "waits"]
 
 
 async def _note(order: list[str], name: str) -> None:
     order.append(name)
+
+
+async def test_flows_have_a_piece_done_in_turns() -> None:
+    clock = Hands()
+    light, order = LightWork(clock), list[str]()
+
+    def work(flow: str) -> Callable[[], None]:
+        def do() -> None:
+            clock.takes(SAVED_S_MAX * 2)
+            order.append(flow)
+
+        return do
+
+    flows = ["first", *["flood"] * 4, "a", "b"]
+    await asyncio.gather(*(light.do(flow, work(flow)) for flow in flows))
+    assert order == ["first", "flood", "a", "b", "flood", "flood", "flood"]
+
+
+async def test_whatever_work_raises_the_next_is_done() -> None:
+    clock = Hands()
+    light = LightWork(clock)
+
+    def stop() -> None:
+        clock.takes(SAVED_S_MAX * 2)
+        raise StopIteration
+
+    first, second, third = await asyncio.gather(
+        light.do("one", lambda: clock.takes(SAVED_S_MAX * 2)),
+        light.do("one", stop),
+        light.do("one", lambda: 3),
+        return_exceptions=True,
+    )
+    assert (first, third) == (None, 3)
+    assert isinstance(second, RuntimeError)
 
 
 async def test_the_order_is_kept_and_who_has_gone_is_left_out() -> None:
@@ -100,7 +136,7 @@ async def test_the_order_is_kept_and_who_has_gone_is_left_out() -> None:
 
         return do
 
-    tasks = [asyncio.ensure_future(light.do(work(number))) for number in range(6)]
+    tasks = [asyncio.ensure_future(light.do("one", work(number))) for number in range(6)]
     await asyncio.sleep(0)
     tasks[2].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)

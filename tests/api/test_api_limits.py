@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
-from api_world import GROUP, Client, World, node
+from api_world import ADMIN, GROUP, Client, Reply, World, node
 
 from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
@@ -33,16 +34,23 @@ async def limited(world: World, **limits: Any) -> AsyncIterator[Client]:
 
 
 class SlowStore:
-    """Holds back the answers for what is newest in the store: every request waits for that."""
+    """Holds back whatever is to be created."""
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.waiting = 0
         self._let: asyncio.Queue[None] = asyncio.Queue()
-        monkeypatch.setattr(world.context.resources, "catch_up", self._catch_up)
+        self._create = world.context.resources.create
+        self._names = count()
+        monkeypatch.setattr(world.context.resources, "create", self._created)
 
-    async def _catch_up(self) -> None:
+    async def _created(self, *what: Any, **how: Any) -> Any:
         self.waiting += 1
         await self._let.get()
+        return await self._create(*what, **how)
+
+    async def request(self, client: Client) -> Reply:
+        """A creation of another object each time."""
+        return await client.post(NODES, node(f"slow-{next(self._names)}"))
 
     def let(self, number: int = 1) -> None:
         for _ in range(number):
@@ -94,33 +102,33 @@ async def stop(*tasks: asyncio.Future[Any]) -> None:
 async def test_a_flood_of_one_user_does_not_keep_another_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with limited(world, fairness=THREE_SEATS) as ada:
         store = SlowStore(world, monkeypatch)
-        flood = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(7)]
+        flood = [asyncio.ensure_future(store.request(ada)) for _ in range(7)]
         await turn()
         assert store.waiting == 2, "one seat is left for others"
-        refused = await ada.get(f"{NODES}/x")
+        refused = await store.request(ada)
         assert (refused.code, refused.json["reason"], refused.header("retry-after")) == (429, "TooManyRequests", ["1"])
-        bob = asyncio.ensure_future(ada.as_(certificate("bob")).get(f"{NODES}/x"))
+        bob = asyncio.ensure_future(store.request(ada.as_(certificate("bob"))))
         await turn()
         assert store.waiting == 3, "bob is seated at once"
         store.let(3)
         await turn()
         assert sum(each.done() for each in flood) <= 2
         assert bob.done()
-        assert (await bob).code == 404
+        assert (await bob).code == 201
         store.let(10)
-        assert {reply.code for reply in await asyncio.gather(*flood)} == {404}
+        assert {reply.code for reply in await asyncio.gather(*flood)} == {201}
 
 
 async def test_a_client_that_goes_away_gives_its_seat_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with limited(world, fairness=THREE_SEATS) as ada:
         store = SlowStore(world, monkeypatch)
-        waiting = [asyncio.ensure_future(ada.get(f"{NODES}/x")) for _ in range(6)]
+        waiting = [asyncio.ensure_future(store.request(ada)) for _ in range(6)]
         await turn()
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         store.let(10)
-        assert (await ada.get(f"{NODES}/x")).code == 404
+        assert (await store.request(ada)).code == 201
 
 
 async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
@@ -163,6 +171,20 @@ async def test_a_watch_whose_client_does_not_read_gives_its_seats_back(
         await stop(*watches)
         assert ada._app._fairness._free == 1
         assert not ada._app._fairness._flows
+
+
+@pytest.mark.parametrize("query", [{}, {"watch": "true"}])
+async def test_who_waits_for_what_has_not_come_yet_holds_no_seat(world: World, query: dict[str, str]) -> None:
+    limits = ApiLimits(fairness=FairnessLimits(seats=1), future_revision_s=60)
+    app = build_app(replace(world.context, limits=limits))
+    client = Client(app, ADMIN)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(client.get(NODES, resourceVersion="999999999", **query))
+        for _ in range(5):
+            assert (await client.get(NODES)).code == 200
+        assert not waiting.done()
+        waiting.cancel()
+    await app.close()
 
 
 async def test_a_list_takes_seats_for_what_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from choregos.api.server import build_app
-from choregos.api.sharing.decisions import Decisions
+from choregos.api.sharing.light_work import LightWork
 from choregos.foundation.bus.connection import connect
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Temporary
@@ -80,12 +80,12 @@ def batches(world: World, monkeypatch: pytest.MonkeyPatch) -> Batches:
 
 @pytest.fixture(autouse=True)
 def all_in_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked at once comes to the groups at once; else it would come bit by bit (`sharing.decisions`)."""
+    """What is asked at once comes to the groups at once; else it would come bit by bit (`sharing.light_work`)."""
 
-    async def at_once(_: Decisions, work: Callable[[], Any]) -> Any:
+    async def at_once(_: LightWork, flow: str, work: Callable[[], Any]) -> Any:
         return work()
 
-    monkeypatch.setattr(Decisions, "at_once", at_once)
+    monkeypatch.setattr(LightWork, "do", at_once)
 
 
 # One group

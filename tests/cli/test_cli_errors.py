@@ -191,9 +191,9 @@ def test_what_the_server_takes_no_more_of_is_told_with_its_place(
 ) -> None:
     path = tmp_path / "huge.yaml"
     path.write_text(f"# two\n---\n{HEAD}spec: {{agents: [{{name: {'x' * 4_000_000}}}]}}\n")
-    result = choregos("apply", "-f", str(path))
+    result = choregos("apply", "--server-side", "-f", str(path))
     assert result.code == ExitCode.INVALID
-    assert re.search(r"huge\.yaml:3: Request entity too large: limit is \d+; this one has 800\d+ bytes", result.err)
+    assert re.search(r"huge\.yaml:3: Request entity too large: limit is \d+; this one has 400\d+ bytes", result.err)
 
 
 def test_faults_of_one_manifest_of_several_are_told_with_its_place(

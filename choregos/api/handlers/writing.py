@@ -189,6 +189,7 @@ async def write(call: ApiRequest, options: WriteOptions, edit: Edit) -> tuple[Ob
     while True:
         attempt += 1
         old = source.get(call.target.namespace, call.name)
+        call.decider.consider(old)
         new, warnings = await call.decider.decide(partial(_proposed, call, options, edit, old))
         escalation.check(call.gate, call.user, call.kind, new, old)
         if options.dry_run:
