@@ -21,6 +21,9 @@ from choregos.resources.selectors import (
     parse_label_selector,
 )
 
+FIELD_EFFORT = 20
+"""Of a requirement on a field, for which a document may have to be made, in requirements on labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -28,10 +31,12 @@ class Selection:
 
     Attributes:
         matches: asked of every item; None if everything is selected.
+        effort: of asking it once, in requirements on labels.
         name: the only name that can match; empty if there may be several.
     """
 
     matches: Callable[[Any], bool] | None
+    effort: int = 0
     name: str = ""
 
 
@@ -54,7 +59,8 @@ def select(call: ApiRequest, options: ListOptions) -> Selection:
         fields = FieldSelector((*fields.requirements, FieldRequirement("metadata.name", True, call.target.name)))
     if not labels and not fields:
         return Selection(None)
-    return Selection(_question(call, labels, fields), fields.value_of("metadata.name") or "")
+    effort = len(labels.requirements) + FIELD_EFFORT * len(fields.requirements)
+    return Selection(_question(call, labels, fields), effort, fields.value_of("metadata.name") or "")
 
 
 def _selected(kind: Kind) -> Kind:

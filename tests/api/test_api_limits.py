@@ -16,6 +16,7 @@ from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
 from choregos.api.sharing.fairness import Fairness, FairnessLimits
 from choregos.api.sources import StoredSource
+from choregos.resources.selectors import Requirement
 
 NODES = f"{GROUP}/agentnodes"
 THREE_SEATS = FairnessLimits(seats=3, waiting_per_flow=5, wait_s=20)
@@ -309,6 +310,76 @@ async def test_little_of_a_long_list_is_made_between_two_turns_of_others(
     await turn()
     running.cancel()
     assert 0 < most <= 50
+
+
+@pytest.mark.parametrize("query", [{}, {"limit": "1"}, {"watch": "true"}])
+async def test_little_is_asked_of_a_selector_between_two_turns_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, query: dict[str, str]
+) -> None:
+    for number in range(60):
+        await world.client.post(NODES, node(f"n{number}"))
+    asked = most = 0
+    matches = Requirement.matches
+
+    def counted(self: Requirement, labels: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return matches(self, labels)
+
+    monkeypatch.setattr(Requirement, "matches", counted)
+
+    async def others() -> None:
+        nonlocal asked, most
+        while True:
+            most, asked = max(most, asked), 0
+            await asyncio.sleep(0)
+
+    running = asyncio.ensure_future(others())
+    # All but the last is true of all: what matches nothing has to look through everything.
+    selector = ",".join(f"!a{number}" for number in range(49)) + ",b"
+    if "watch" in query:
+        async with world.client.stream(NODES, labelSelector=selector, **query):
+            await until(lambda: most > 0)
+            await turn()
+    else:
+        assert not (await world.client.get(NODES, labelSelector=selector, **query)).json["items"]
+    await turn()
+    running.cancel()
+    assert 0 < most <= 1_000
+
+
+async def test_what_is_looked_through_is_one_moment_and_a_watch_goes_on_from_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.reading.ASKED_AT_ONCE", 1)
+    for number in range(9):
+        await world.client.post(NODES, node(f"n{number}", a="b"))
+    matches, asked = Requirement.matches, asyncio.Event()
+
+    def noticed(self: Requirement, labels: Any) -> bool:
+        asked.set()
+        return matches(self, labels)
+
+    monkeypatch.setattr(Requirement, "matches", noticed)
+
+    async def change(number: int) -> None:
+        await asked.wait()
+        await world.client.delete(f"{NODES}/n{number}")
+        await world.client.post(NODES, node(f"z{number}", a="b"))
+
+    there = {f"n{number}" for number in range(9)}
+    changing = asyncio.ensure_future(change(8))
+    async with world.client.stream(NODES, watch="true", labelSelector="a=b") as stream:
+        seen = [await stream.line() for _ in range(11)]
+    await changing
+    assert {each["object"]["metadata"]["name"] for each in seen[:9]} == there
+    assert [(each["type"], each["object"]["metadata"]["name"]) for each in seen[9:]] == [
+        ("DELETED", "n8"),
+        ("ADDED", "z8"),
+    ]
+    asked.clear()
+    listed, _ = await asyncio.gather(world.client.get(NODES, labelSelector="a=b"), change(7))
+    assert {each["metadata"]["name"] for each in listed.json["items"]} == there - {"n8"} | {"z8"}
 
 
 async def test_an_object_may_not_grow_beyond_the_limit_and_may_always_be_deleted(world: World) -> None:

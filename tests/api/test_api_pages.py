@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choregos.api.rules import pages
-from choregos.api.rules.pages import Snapshot, Snapshots
+from choregos.api.rules.pages import Page, Snapshot, Snapshots
 from choregos.api.rules.status import Refusal
 from choregos.api.rules.views import transition
 from choregos.store import resources
@@ -19,6 +20,26 @@ def _snapshot(count: int) -> Snapshot[int]:
     return Snapshot(9, [("", f"n{number:05}") for number in range(count)], list(range(count)))
 
 
+def _page(cut: Generator[None, None, Page[int]]) -> Page[int]:
+    while True:
+        try:
+            next(cut)
+        except StopIteration as end:
+            page: Page[int] = end.value
+            return page
+
+
+def test_so_many_are_asked_at_once() -> None:
+    asked: list[int] = []
+    for limit, found in [(0, 10), (2, 3), (20, 10)]:
+        asked.clear()
+        parts = []
+        for _ in pages.cut(_snapshot(10), limit, None, lambda item: asked.append(item) is None, at_once=4):
+            parts.append(len(asked))
+        assert parts == [4, 8][: len(parts)]
+        assert len(asked) == found
+
+
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 5))
 def test_pages_add_up_to_what_matches_and_none_is_empty_but_the_first(total: int, limit: int, every: int) -> None:
     source = _snapshot(total)
@@ -26,7 +47,7 @@ def test_pages_add_up_to_what_matches_and_none_is_empty_but_the_first(total: int
     found: list[int] = []
     after = None
     while True:
-        page = pages.cut(source, limit, after, matches)
+        page = _page(pages.cut(source, limit, after, matches))
         assert page.items or not found
         assert len(page.items) <= limit
         if page.remaining is not None:

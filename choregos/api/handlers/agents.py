@@ -43,7 +43,7 @@ async def delete_collection(call: ApiRequest) -> Response:
     """Asks for the deletion of what the selectors match, and answers with the list of it."""
     options = await read_delete_options(call)
     chosen = list_options(call.query)
-    page = read_page(call, chosen, select(call, chosen))
+    page = await read_page(call, chosen, select(call, chosen))
     await _request(page.items, call, options)
     documents = map(call.reading().document, page.items)
     revision = {"resourceVersion": str(call.context.directory.revision)}

@@ -22,7 +22,7 @@ from choregos.store.instance import Instance
 
 
 async def list_pods(call: ApiRequest) -> Response:
-    instances, metadata = _chosen(call)
+    instances, metadata = await _chosen(call)
     with call.streams.open(call.flow):
         measured = await call.context.nodes.usage.of_agents(instances)
     documents = (
@@ -32,7 +32,7 @@ async def list_pods(call: ApiRequest) -> Response:
 
 
 async def list_nodes(call: ApiRequest) -> Response:
-    nodes, metadata = _chosen(call)
+    nodes, metadata = await _chosen(call)
     with call.streams.open(call.flow):
         measured = await call.context.nodes.usage.of_nodes([node["metadata"]["name"] for node in nodes])
     documents = (
@@ -61,10 +61,10 @@ async def get_node(call: ApiRequest) -> Response:
     return _one(call, node_metrics(node, measured.found[call.name]))
 
 
-def _chosen(call: ApiRequest) -> tuple[Sequence[Any], Object]:
+async def _chosen(call: ApiRequest) -> tuple[Sequence[Any], Object]:
     """What shall be measured, and the metadata of the list."""
     options = list_options(call.query)
-    page = read_page(call, options, select(call, options))
+    page = await read_page(call, options, select(call, options))
     return page.items, {"continue": page.token} if page.token else {}
 
 

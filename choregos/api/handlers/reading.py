@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,9 @@ ENCODED_AT_ONCE = 50
 """Elements of a list or watch that are made and encoded before somebody else has a turn: about half a millisecond. A
 small request needs several turns, and in each it waits for one part of every list that is being made."""
 
+ASKED_AT_ONCE = 1_000
+"""Requirements on labels that are looked at before somebody else has a turn: no longer than that."""
+
 
 async def get(call: ApiRequest) -> Response:
     source = call.reading()
@@ -34,7 +37,7 @@ async def get(call: ApiRequest) -> Response:
 async def list_(call: ApiRequest) -> Response:
     options = list_options(call.query)
     await wait_for_revision(call, options.revision)
-    page = read_page(call, options, select(call, options))
+    page = await read_page(call, options, select(call, options))
     metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
     if page.token:
         metadata["continue"] = page.token
@@ -61,36 +64,50 @@ async def _listing(
     return listing
 
 
-def read_page(call: ApiRequest, options: ListOptions, selection: Selection) -> Page[Any]:
+async def read_page(call: ApiRequest, options: ListOptions, selection: Selection) -> Page[Any]:
     """The items that one list request shows.
 
     Raises:
         Refusal: 410, the snapshot that a continue token or an exact revision asks for is no longer held; 413, there are
             too many and the request names no limit.
     """
-    page = _page(call, options, selection)
+    page = await _look_through(_page(call, options, selection))
     most = call.context.limits.list_items_max
     if len(page.items) > most:
         raise TooLarge(f"there are more than {most} {call.kind.plural}: ask for chunks (limit=500) or select fewer")
     return page
 
 
-def read_state(call: ApiRequest, selection: Selection) -> Sequence[Any]:
-    """What a watch begins with: any number of items, for it shows them a part at a time."""
-    return _page(call, ListOptions(), selection).items
+async def read_state(call: ApiRequest, selection: Selection) -> Sequence[Any]:
+    """What a watch begins with: any number of items, for it shows them a part at a time. It is the state at the moment
+    in which this is first run, however long it takes."""
+    return (await _look_through(_page(call, ListOptions(), selection))).items
 
 
-def _page(call: ApiRequest, options: ListOptions, selection: Selection) -> Page[Any]:
-    source, namespace = call.reading(), call.target.namespace
+async def _look_through(cut: Generator[None, None, Page[Any]]) -> Page[Any]:
+    """The page, with others' requests in between."""
+    while True:
+        try:
+            next(cut)
+        except StopIteration as end:
+            page: Page[Any] = end.value
+            return page
+        await asyncio.sleep(0)
+
+
+def _page(call: ApiRequest, options: ListOptions, selection: Selection) -> Generator[None, None, Page[Any]]:
+    source, namespace, matches = call.reading(), call.target.namespace, selection.matches
+    at_once = max(1, ASKED_AT_ONCE // max(1, selection.effort))
     if options.token:
         token = pages.decode_token(options.token)
         if token.revision:
             held = source.snapshot_of(namespace, token.revision)
             if held is None:
                 raise pages.expired(token)
-            return pages.cut(held, options.limit, token.after, selection.matches)
-        return pages.cut(source.snapshot(namespace), options.limit, token.after, selection.matches, consistent=False)
-    return pages.cut(_snapshot(call, options, selection), options.limit, None, selection.matches)
+            return pages.cut(held, options.limit, token.after, matches, at_once=at_once)
+        present = source.snapshot(namespace)
+        return pages.cut(present, options.limit, token.after, matches, consistent=False, at_once=at_once)
+    return pages.cut(_snapshot(call, options, selection), options.limit, None, matches, at_once=at_once)
 
 
 def _snapshot(call: ApiRequest, options: ListOptions, selection: Selection) -> Snapshot[Any]:

@@ -58,10 +58,10 @@ class _Lines:
         source = self._call.reading()
         initial = shows_state(self._options)
         try:
-            # From here to the first yield nothing is awaited, so the state and the watch fit together.
+            # From here until the state is read nothing waits, so it and the watch fit together.
             since = source.revision if initial or self._options.revision is None else self._options.revision
-            items = read_state(self._call, self._selection) if initial else ()
             async with source.watch(self._call.target.namespace, since) as changes:
+                items = await read_state(self._call, self._selection) if initial else ()
                 async for part in self._initial(items):
                     yield part
                 if self._options.initial_events:

@@ -278,7 +278,7 @@ async def delete_collection(call: ApiRequest) -> Response:
     options = await read_delete_options(call)
     chosen = list_options(call.query)
     source = _stored(call)
-    page = read_page(call, chosen, select(call, chosen))
+    page = await read_page(call, chosen, select(call, chosen))
     deleted = []
     for item in page.items:
         found = item["metadata"]

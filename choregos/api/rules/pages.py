@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -71,12 +71,19 @@ def decode_token(text: str) -> Token:
 
 
 def cut(
-    source: Snapshot[T], limit: int, after: Key | None, matches: Callable[[T], bool] | None, *, consistent: bool = True
-) -> Page[T]:
-    """The page of at most `limit` items (0: no limit) that match and follow the key `after`.
+    source: Snapshot[T],
+    limit: int,
+    after: Key | None,
+    matches: Callable[[T], bool] | None,
+    *,
+    consistent: bool = True,
+    at_once: int = 1,
+) -> Generator[None, None, Page[T]]:
+    """Returns in the end the page of at most `limit` items (0: no limit) that match and follow the key `after`.
 
     Args:
         consistent: the token shall demand this very snapshot.
+        at_once: of how many items it asks whether they match, before it yields.
     """
     start = bisect_right(source.keys, after) if after is not None else 0
     total = len(source.keys)
@@ -84,15 +91,17 @@ def cut(
         end = min(total, start + limit) if limit else total
         items = source.items[start:end]
     else:
-        chosen: list[T] = []
-        end = start
-        while end < total and not (limit and len(chosen) == limit):
-            if matches(source.items[end]):
-                chosen.append(source.items[end])
-            end += 1
-        items = chosen
-        if limit and not any(matches(source.items[position]) for position in range(end, total)):
-            end = total
+        chosen: list[int] = []
+        # One more than fits, if there is one: else this is the last page.
+        for position in range(start, total):
+            if position > start and (position - start) % at_once == 0:
+                yield
+            if matches(source.items[position]):
+                chosen.append(position)
+                if limit and len(chosen) > limit:
+                    break
+        end = chosen[limit - 1] + 1 if limit and len(chosen) > limit else total
+        items = [source.items[position] for position in (chosen[:limit] if limit else chosen)]
     if end >= total:
         return Page(items, source.revision, "", None)
     token = encode_token(Token(source.revision if consistent else 0, source.keys[end - 1]))
