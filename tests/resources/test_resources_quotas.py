@@ -234,6 +234,7 @@ def test_making_the_declared_state_true_uses_no_more(before: Any, after: Any, sc
 def test_a_change_that_declares_nothing_else_is_told_apart() -> None:
     one = agent_set("a", 2)
     assert declares_as({**one, "status": {"replicas": 1}}, one)
+    assert declares_as(agent_set("a", 2, note="anything"), one)
     for other in (
         agent_set("a", 3),
         agent_set("a", 2, "2"),

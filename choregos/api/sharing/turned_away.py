@@ -1,7 +1,7 @@
 """Tells the operator whose requests are turned away because there are too many: a line of the log, not one for each.
 
-Invariant: a flow has one line in a minute, however many of its requests are turned away; and so have all of them
-together that come when many flows had theirs.
+Invariant: a flow has one line in a minute, however many of its requests are turned away; and so have all together that
+come when many flows had theirs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class TurnedAway:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._counts: dict[str, int] = {}
-        self._began = 0.0
+        self._told: set[str] = set()
+        self._began_s = clock.monotonic()
 
     def note(self, flow: str, why: str) -> None:
         """A request of `flow` was answered with 429.
@@ -31,19 +31,11 @@ class TurnedAway:
         Args:
             why: the message of the answer.
         """
-        now = self._clock.monotonic()
-        if now - self._began >= PERIOD_S:
-            self._summarize()
-            self._began = now
-        name = flow if flow in self._counts or len(self._counts) < FLOWS_MAX else _OTHERS
-        count = self._counts[name] = self._counts.get(name, 0) + 1
-        if count == 1:
+        now_s = self._clock.monotonic()
+        if now_s - self._began_s >= PERIOD_S:
+            self._told.clear()
+            self._began_s = now_s
+        name = flow if flow in self._told or len(self._told) < FLOWS_MAX else _OTHERS
+        if name not in self._told:
+            self._told.add(name)
             log.warning("requests of %s are turned away: %s", name, why)
-
-    def _summarize(self) -> None:
-        many = {flow: count for flow, count in self._counts.items() if count > 1}
-        if many:
-            log.warning(
-                "turned away in a minute: %s", ", ".join(f"{count} requests of {flow}" for flow, count in many.items())
-            )
-        self._counts.clear()

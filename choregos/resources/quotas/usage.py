@@ -110,8 +110,9 @@ def declares_as(obj: ReadOnlyObject, previous: ReadOnlyObject) -> bool:
     return (
         all(
             obj["metadata"].get(part) == previous["metadata"].get(part)
-            for part in ("deletionTimestamp", "ownerReferences", "annotations")
+            for part in ("deletionTimestamp", "ownerReferences")
         )
+        and _declared_replicas(obj) == _declared_replicas(previous)
         and bool(obj["spec"] == previous["spec"])
         and _held(obj) == _held(previous)
     )
@@ -185,9 +186,14 @@ def _scaled_to(agent_set: ReadOnlyObject, share: Share, written: str) -> int:
     """What somebody scaled the set of a share to; 0 if nobody did, or the cluster has declared another count since."""
     if meta.is_deleting(agent_set):
         return 0
-    annotations = agent_set["metadata"].get("annotations") or {}
-    stays = annotations.get(meta.DECLARED_REPLICAS_ANNOTATION) == str(share.replicas)
+    stays = _declared_replicas(agent_set) == str(share.replicas)
     return int(agent_set["spec"]["replicas"]) if stays or agent_set["metadata"]["name"] == written else 0
+
+
+def _declared_replicas(agent_set: ReadOnlyObject) -> str | None:
+    """What its cluster declared when somebody scaled it."""
+    annotations: Mapping[str, str] = agent_set["metadata"].get("annotations") or {}
+    return annotations.get(meta.DECLARED_REPLICAS_ANNOTATION)
 
 
 def _held(agent_set: ReadOnlyObject) -> Mapping[str, str]:
