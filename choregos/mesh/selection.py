@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
+from choregos.foundation.remembered import remembered
 from choregos.resources.selectors import (
+    REMEMBERED_LENGTH_MAX,
     FieldSelector,
     LabelSelector,
     parse_field_selector,
@@ -71,7 +72,7 @@ class Selection:
         return not self._fields or self._fields.matches_fields(lambda path: FIELDS[path](instance))
 
 
-@lru_cache(maxsize=1024)
+@remembered(entries=1024, length_max=REMEMBERED_LENGTH_MAX)
 def parse_selector(text: str) -> Selection:
     """
     Raises:

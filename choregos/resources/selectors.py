@@ -10,14 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
+from choregos.foundation.remembered import remembered
 from choregos.resources import names
 from choregos.resources.kind import ReadOnlyObject, value_at
 
+T = TypeVar("T")
+
 _TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)")
 _LENGTH_MAX = 16_384
+REQUIREMENTS_MAX = 100
+"""Each is asked about every object, so many of them would make a list or watch of few objects slow."""
+REMEMBERED_LENGTH_MAX = 256
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -78,13 +84,14 @@ class LabelSelector:
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
-@lru_cache(maxsize=1024)
+@remembered(entries=1024, length_max=REMEMBERED_LENGTH_MAX)
 def parse_label_selector(text: str) -> LabelSelector:
     """
     Raises:
-        ValueError: it is no label selector; the message says where it goes wrong.
+        ValueError: it is no label selector, and where it goes wrong; or it is longer than anybody needs.
     """
-    return LabelSelector(tuple(_Parser(text).requirements()))
+    _check_length(text)
+    return LabelSelector(_some(_Parser(text).requirements()))
 
 
 _EXPRESSIONS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "absent"}
@@ -128,8 +135,6 @@ class _Parser:
     """Reads the text form. One token of look-ahead."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > _LENGTH_MAX:
-            raise ValueError(f"a selector may have {_LENGTH_MAX} characters, this has {len(text)}")
         self._text = text
         self._tokens = _TOKEN.findall(text)
         self._next = 0
@@ -232,22 +237,38 @@ class FieldSelector:
 _FIELD_TERM = re.compile(r"((?:\\.|[^\\=!,])+)(==|!=|=)((?:\\.|[^\\=,])*)")
 
 
-@lru_cache(maxsize=1024)
+@remembered(entries=1024, length_max=REMEMBERED_LENGTH_MAX)
 def parse_field_selector(text: str) -> FieldSelector:
     r"""`metadata.name=x,metadata.namespace!=y`; `\,`, `\=` and `\\` stand for themselves.
 
     Raises:
-        ValueError: it is no field selector.
+        ValueError: it is no field selector, or longer than anybody needs.
     """
-    requirements = []
+    _check_length(text)
+    return FieldSelector(_some(_field_requirements(text)))
+
+
+def _field_requirements(text: str) -> Iterator[FieldRequirement]:
     position = 0
     while position < len(text):
         match = _FIELD_TERM.match(text, position)
         if match is None or (match.end() < len(text) and text[match.end()] != ","):
             raise ValueError(f"expected a field selector such as metadata.name=x, found {text[:80]!r}")
-        requirements.append(FieldRequirement(match[1].strip(), match[2] != "!=", re.sub(r"\\(.)", r"\1", match[3])))
+        yield FieldRequirement(match[1].strip(), match[2] != "!=", re.sub(r"\\(.)", r"\1", match[3]))
         position = match.end() + 1
-    return FieldSelector(tuple(requirements))
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _LENGTH_MAX:
+        raise ValueError(f"a selector may have {_LENGTH_MAX} characters, this has {len(text)}")
+
+
+def _some(requirements: Iterator[T]) -> tuple[T, ...]:
+    """Those of a selector; reads no more of it than it may have."""
+    found = tuple(islice(requirements, REQUIREMENTS_MAX + 1))
+    if len(found) > REQUIREMENTS_MAX:
+        raise ValueError(f"a selector may have {REQUIREMENTS_MAX} requirements, this has more")
+    return found
 
 
 def field_text(obj: ReadOnlyObject, path: str) -> str:

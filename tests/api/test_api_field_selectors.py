@@ -39,6 +39,13 @@ async def test_a_field_that_there_is_not_is_refused(client: Any, path: str, sele
         assert refused.json["message"] == f"field label not supported: {field}"
 
 
+async def test_a_selector_with_more_requirements_than_anybody_needs_is_refused(client: Any) -> None:
+    for selector in ({"fieldSelector": "metadata.name!=," * 101}, {"labelSelector": ",".join(["a"] * 101)}):
+        for query in ({}, {"watch": "true"}):
+            refused = await client.get(MAPS, **selector, **query)
+            assert (refused.code, "100 requirements" in refused.json["message"]) == (400, True)
+
+
 async def test_a_misspelt_field_deletes_nothing(world: Any) -> None:
     await world.start_agents(1)
     for name in ("z1", "z2"):

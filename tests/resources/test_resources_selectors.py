@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choregos.resources.selectors import (
+    REQUIREMENTS_MAX,
     LabelSelector,
     Requirement,
     field_text,
@@ -204,6 +205,22 @@ def test_a_field_selector_tells_the_one_value_a_field_must_have() -> None:
 def test_a_field_selector_asks_for_fields_of_what_is_no_object() -> None:
     fields = {"status.phase": "Running"}
     assert parse_field_selector("status.phase=Running").matches_fields(lambda path: fields.get(path, ""))
+
+
+@pytest.mark.parametrize(("parse", "one"), [(parse_label_selector, "a"), (parse_field_selector, "a!=")])
+def test_a_selector_has_as_many_requirements_as_anybody_needs(parse: Any, one: str) -> None:
+    assert len(parse(",".join([one] * REQUIREMENTS_MAX)).requirements) == REQUIREMENTS_MAX
+    with pytest.raises(ValueError, match="a selector may have 100 requirements, this has more"):
+        parse(",".join([one] * (REQUIREMENTS_MAX + 1)))
+    with pytest.raises(ValueError, match="a selector may have 16384 characters, this has 20000"):
+        parse("a" * 20_000)
+
+
+@pytest.mark.parametrize("parse", [parse_label_selector, parse_field_selector])
+def test_short_selectors_are_remembered_and_no_long_ones(parse: Any) -> None:
+    assert parse("metadata.name=a") is parse("metadata.name=a")
+    long = ",".join(f"metadata.name!={number}" for number in range(50))
+    assert parse(long) is not parse(long)
 
 
 def test_the_text_of_a_field() -> None:

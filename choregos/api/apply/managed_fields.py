@@ -6,14 +6,14 @@ and no more, and an answer carries it as it is. Invariant: equal owners are equa
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from choregos.api.apply import fieldset
 from choregos.api.apply.merge import collapsed
-from choregos.api.apply.ownership import APPLY, NOBODY, UPDATE, Entry, Owners
+from choregos.api.apply.ownership import APPLY, NOBODY, OWNERS_MAX, UPDATE, Entry, Owners, too_many
+from choregos.foundation.remembered import remembered
 from choregos.foundation.timestamp import parse_rfc3339, rfc3339
 from choregos.resources.kind import Kind, Object, ReadOnlyObject
 from choregos.resources.schema import Node, structure
@@ -30,7 +30,7 @@ def owners_of(kind: Kind, document: ReadOnlyObject) -> Owners:
     return _load(text, structure(kind)) if text else NOBODY
 
 
-@lru_cache(maxsize=512)
+@remembered(entries=256, length_max=8192)
 def _load(text: str, node: Node) -> Owners:
     entries = (
         Entry(
@@ -89,12 +89,17 @@ def claimed(kind: Kind, old: ReadOnlyObject, body: ReadOnlyObject) -> Owners:
 
     An empty list, or one with an empty entry, says nobody. What cannot be read says nothing, as in Kubernetes: so a
     client that does not understand the field cannot destroy it.
+
+    Raises:
+        Refusal: 422, there are more than `OWNERS_MAX`.
     """
     written = (body.get("metadata") or {}).get(NAME)
     if written is None or written == old["metadata"].get(NAME):
         return owners_of(kind, old)
     if written in ([], [{}]):
         return NOBODY
+    if isinstance(written, list) and len(written) > OWNERS_MAX:
+        raise too_many()
     try:
         return _read(kind, written) or owners_of(kind, old)
     except ValueError:

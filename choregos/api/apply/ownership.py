@@ -27,6 +27,8 @@ BEFORE_FIRST_APPLY = "before-first-apply"
 ANCIENT_CHANGES = "ancient-changes"
 UPDATERS_MAX = 10
 """Of more entries of updates than this the oldest become one."""
+OWNERS_MAX = 100
+"""Each of them is compared with what a write changes, so more would make every write of an object slow."""
 
 _SERVERS = (
     "name",
@@ -137,10 +139,16 @@ def applied(
     author: Author, owners: Owners, fields: FieldSet, *, old: Object, new: Object
 ) -> tuple[Owners, dict[Identity, FieldSet]]:
     """The owners after `author` has applied a configuration of these fields, which made `new` of `old`; and what he has
-    taken from whom by that, which is a conflict unless he may."""
+    taken from whom by that, which is a conflict unless he may.
+
+    Raises:
+        Refusal: 422, as many as can own fields of one object do.
+    """
     changed, gone = author.differences(old, new)
     entry = author.entry(APPLY, author.reached(fields))
     last = owners.get(entry.identity)
+    if last is None and len(owners) >= OWNERS_MAX:
+        raise too_many()
     if last is not None and not changed and not gone and last == replace(entry, time=last.time):
         entry = last  # to say the same again is no news
     others = {identity: other for identity, other in owners.items() if identity != entry.identity}
@@ -175,6 +183,12 @@ def _capped(owners: dict[Identity, Entry]) -> dict[Identity, Entry]:
         else:
             oldest[version] = entry
     return owners
+
+
+def too_many() -> Refusal:
+    message = f"the fields of one object may have {OWNERS_MAX} owners"
+    cause = FieldError("metadata.managedFields", message, "FieldValueTooMany")
+    return Refusal(422, "Invalid", message, causes=(cause,))
 
 
 def conflict(taken: Mapping[Identity, FieldSet]) -> Refusal:
