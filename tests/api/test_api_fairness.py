@@ -173,6 +173,11 @@ async def test_a_seat_may_be_kept_until_it_is_left() -> None:
     kept.leave()
     assert not kept.held
     assert fairness._free == 4
+    await kept.take()
+    await kept.take()
+    assert (kept.held, fairness._free) == (True, 3)
+    kept.leave()
+    assert fairness._free == 4
     assert not fairness._flows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -66,6 +67,7 @@ class Reader:
         self.reads = asyncio.Event()
         self.waits = False
         self.lines = 0
+        self.newest = b""
 
     async def watch(self, client: Client) -> None:
         scope = client._scope("GET", NODES, {"watch": "true"}, {})
@@ -76,6 +78,7 @@ class Reader:
             assert message["status"] == 200
             return
         self.lines += message["body"].count(b"\n")
+        self.newest = message["body"] or self.newest
         if not self._parts:
             self.waits = True
             await self.reads.wait()
@@ -172,6 +175,45 @@ async def test_a_watch_whose_client_does_not_read_gives_its_seats_back(
         await stop(*watches)
         assert ada._app._fairness._free == 1
         assert not ada._app._fairness._flows
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+async def test_a_watch_whose_client_reads_again_waits_for_a_seat(
+    world: World, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    async with limited(world, fairness=FairnessLimits(1, wait_s=20)) as ada:
+        for number in range(9):
+            await world.client.post(NODES, node(f"n{number}"))
+        reader, fairness = Reader(parts), ada._app._fairness
+        watch = asyncio.ensure_future(reader.watch(ada))
+        await until(lambda: reader.waits)
+        async with fairness.seat("bob"):
+            reader.reads.set()
+            await turn()
+            assert reader.lines == 2 * parts + 2
+        await until(lambda: reader.lines == 9)
+        assert fairness._free == 1
+        await stop(watch)
+
+
+async def test_a_watch_that_is_given_no_seat_again_ends_with_an_error_event(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    async with limited(world, fairness=FairnessLimits(1, waiting_per_flow=0)) as ada:
+        for number in range(3):
+            await world.client.post(NODES, node(f"n{number}"))
+        reader = Reader()
+        watch = asyncio.ensure_future(reader.watch(ada))
+        await until(lambda: reader.waits and ada._app._fairness._free == 1)
+        async with ada._app._fairness.seat("bob"):
+            reader.reads.set()
+            async with asyncio.timeout(10):
+                await asyncio.wait([watch])
+        error = json.loads(reader.newest)
+        assert (reader.lines, error["type"], error["object"]["code"]) == (3, "ERROR", 429)
+        await stop(watch)
 
 
 @pytest.mark.parametrize("query", [{}, {"watch": "true"}])

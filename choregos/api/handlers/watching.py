@@ -58,6 +58,8 @@ class _Lines:
         source = self._call.reading()
         initial = shows_state(self._options)
         try:
+            if initial:
+                await self._take_seat()
             # From here until the state is read nothing waits, so it and the watch fit together.
             since = source.revision if initial or self._options.revision is None else self._options.revision
             async with source.watch(self._call.target.namespace, since) as changes:
@@ -77,11 +79,17 @@ class _Lines:
         for start in range(0, len(items), ENCODED_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
+            await self._take_seat()
             documents = map(self._call.reading().document, items[start : start + ENCODED_AT_ONCE])
             for chunk in _chunks(map(self._added, documents)):
                 yield chunk
         if self._call.seat is not None:
             self._call.seat.leave()
+
+    async def _take_seat(self) -> None:
+        """Again, if the client has had the watch wait. Raises: Refusal 429, it is not given one."""
+        if self._call.seat is not None:
+            await self._call.seat.take()
 
     async def _follow(self, changes: Watch[Any]) -> AsyncIterator[bytes]:
         clock, limits = self._call.context.clock, self._call.context.limits

@@ -8,16 +8,17 @@ is that of Kubernetes' API Priority and Fairness (KEP-1040), with one level and 
 Invariants: seats taken never exceed the limit; one flow never holds more than three quarters of them, nor one request
 more than a quarter, so that somebody who holds none is seated at once beside any single flow; a flow's own requests are
 seated in the order of their arrival; whoever stops waiting leaves no trace. What stays open, such as a watch, holds no
-seat once it has shown the present state, or has to wait for its client.
+seat once it has shown the present state, nor while it waits for its client.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from choregos.api.rules.status import too_many_requests
 from choregos.foundation.timeout import timeout
@@ -60,22 +61,36 @@ def flow_of(user: str) -> str:
 
 
 class Seat:
-    """Held by one request; given back when its context ends, unless it was kept."""
+    """Of one request; given back when its context ends, unless it was kept.
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back: Callable[[], None] | None = give_back
+    Args:
+        wait: for a seat; its result gives it back.
+    """
+
+    def __init__(self, wait: Callable[[], Awaitable[Callable[[], None]]]) -> None:
+        self._wait = wait
+        self._give_back: Callable[[], None] | None = None
         self.kept = False
 
     @property
     def held(self) -> bool:
         return self._give_back is not None
 
+    async def take(self) -> None:
+        """Waits for its turn, unless it is held.
+
+        Raises:
+            Refusal: 429, too many of the flow wait already, or it has waited too long.
+        """
+        if self._give_back is None:
+            self._give_back = await self._wait()
+
     def keep(self) -> None:
         """Holds it beyond its context, until `leave` is called."""
         self.kept = True
 
     def leave(self) -> None:
-        """Gives it back, if that was not done before."""
+        """Gives it back, if it is held; it may be taken again."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
@@ -103,19 +118,22 @@ class Fairness:
         Raises:
             Refusal: 429, too many of this flow wait already, or it has waited too long.
         """
-        width = min(width, self._width_max)
+        seat = Seat(partial(self._seated, flow, min(width, self._width_max)))
+        await seat.take()
+        try:
+            yield seat
+        finally:
+            if not seat.kept:
+                seat.leave()
+
+    async def _seated(self, flow: str, width: int) -> Callable[[], None]:
         known = self._flows.setdefault(flow, _Flow())
         request = _Request(width, asyncio.get_running_loop().create_future())
         known.line.append(request)
         self._seat_next()
         if not request.seated.done():
             await self._stand_in_line(flow, known, request)
-        seat = Seat(lambda: self._give_back(flow, known, width))
-        try:
-            yield seat
-        finally:
-            if not seat.kept:
-                seat.leave()
+        return partial(self._give_back, flow, known, width)
 
     def _give_back(self, name: str, flow: _Flow, width: int) -> None:
         self._free += width

@@ -53,7 +53,8 @@ class OpenStreams:
         """An answer that stays open until `content` ends or the client goes away; it has to be sent.
 
         Args:
-            seat: left at the end, or as soon as what is sent has to wait for the client, who sets the pace then.
+            seat: left at the end, and whenever what is sent has to wait for the client, who sets the pace then;
+                `content` takes it again before it makes more.
 
         Raises:
             Refusal: 429, the flow has too many.
