@@ -242,3 +242,23 @@ async def test_a_warning_is_a_header_whatever_it_speaks_of(client: Any) -> None:
     body = {"metadata": {"name": "x"}, "spec": {"agents": [], 'a\x00\x1b\r\n\x7f\x85é"\\b': 1}}
     (warning,) = (await client.post(CLUSTERS, body)).header("warning")
     assert warning == r'299 - "unknown field \"spec[a\\x00\\x1b \\x7f \\xe9\"\\b]\""'
+
+
+async def test_no_object_grows_by_patches_beyond_what_a_body_may_hold(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "VALUES_MAX", 1000)
+    await client.post(CLUSTERS, settings(b"[%s]" % b",".join([b"0"] * 600)))
+
+    async def patched(patch: bytes, content: str) -> Any:
+        return await client.patch(f"{CLUSTERS}/x", patch, content)
+
+    more = b'{"spec":{"agents":[{"name":"a","settings":{"b":[%s]}}]}}' % b",".join([b"0"] * 600)
+    refused = await patched(more, "strategic-merge-patch+json")
+    assert (refused.code, refused.json["message"]) == (413, "the object would have more than 1000 values")
+    double = b'{"op":"copy","from":"/spec/agents/0/settings/a","path":"/spec/agents/0/settings/a/-"}'
+    refused = await patched(b"[%s]" % b",".join([double] * 2), "json-patch+json")
+    assert (refused.code, refused.json["reason"]) == (422, "Invalid")
+    assert "copies more than 1000 values" in refused.json["message"]
+    assert (await patched(b"[%s]" % double.replace(b"a/-", b"b"), "json-patch+json")).code == 413
+    assert (await patched(b'{"metadata":{"labels":{"a":"b"}}}', "merge-patch+json")).code == 200

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from choregos.api.rules.patch import apply_operations, merge
+from choregos.api.rules import codec
+from choregos.api.rules.patch import apply_operations, check_growth, merge
 from choregos.api.rules.status import Refusal
+from choregos.foundation.errors import TooLarge
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -106,11 +108,34 @@ def test_a_json_patch_that_does_not_fit_is_refused(document: Any, operation: Any
 
 
 def test_a_json_patch_cannot_grow_without_bound() -> None:
-    document = {"a": ["x" * 1000] * 100}
+    document = {"a": ["x" * 100_000]}
     double = [{"op": "copy", "from": "/a", "path": f"/{number}"} for number in range(100)]
     with pytest.raises(Refusal) as caught:
         apply_operations(document, double)
     assert caught.value.code == 413
+
+
+def test_what_a_json_patch_copies_is_counted() -> None:
+    """Each copy of a list into itself doubles it: a patch of some hundred bytes made 400,000 values."""
+    document = {"a": [[]] * 400}
+    double = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 10
+    assert len(apply_operations(document, double[:1])["a"]) == 401
+    with pytest.raises(Refusal, match=r"operation 1 .* copies more than 1000 values") as caught:
+        apply_operations(document, double)
+    assert (caught.value.code, caught.value.reason) == (422, "Invalid")
+    scalars = [{"op": "copy", "from": "/b", "path": "/c"}] * 1001
+    with pytest.raises(Refusal, match=r"operation 1000 .* copies more than 1000 values"):
+        apply_operations({"b": 1}, scalars)
+
+
+def test_an_object_grows_to_no_more_values_than_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "VALUES_MAX", 4)
+    check_growth({}, {"a": [1, 2]})
+    check_growth({"a": [1, 2, 3, 4]}, {"a": [1, 2, 3]})
+    with pytest.raises(TooLarge, match="more than 4 values"):
+        check_growth({}, {"a": [1, {"b": 2}]})
+    with pytest.raises(TooLarge):
+        check_growth({"a": [1, 2, 3]}, {"a": [1, 2, 3, 4]})
 
 
 @given(OBJECT, st.lists(st.builds(dict, op=st.sampled_from(["add", "remove", "copy", "test", "move"])), max_size=3))

@@ -221,6 +221,7 @@ def _proposed(call: ApiRequest, options: WriteOptions, edit: Edit, old: Object) 
     body = edit.change(old)
     if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
         raise bad_request("the result is no object with metadata")
+    patch.check_growth(old, body)
     subresource = "status" if call.target.subresource == "status" else ""
     new = metadata.prepare_update(call.kind, old, body, subresource=subresource)
     new, warnings = checked(call, new, options, old)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import msgspec
@@ -69,16 +70,22 @@ def decode(body: bytes, content_type: str) -> Any:
 
 
 def _check_extent(value: Any, length: int) -> None:
-    if length < 2 * VALUES_MAX:
-        return  # a value and what is between it and the next are two bytes at least
-    count, containers = 1, [value]
-    while containers:
+    # A value and what is between it and the next are two bytes at least.
+    if length >= 2 * VALUES_MAX and count(value, VALUES_MAX) > VALUES_MAX:
+        raise TooLarge(f"Request entity too large: limit is {VALUES_MAX} values")
+
+
+def count(value: Any, most: float = inf) -> int:
+    """Of how many values a JSON value is made, itself included; beyond `most` it looks no further."""
+    found, containers = 1, [value]
+    while containers and found <= most:
         container = containers.pop()
-        parts = container.values() if isinstance(container, dict) else container
-        count += len(parts)
-        if count > VALUES_MAX:
-            raise TooLarge(f"Request entity too large: limit is {VALUES_MAX} values")
-        containers.extend(part for part in parts if isinstance(part, dict | list))
+        if isinstance(container, dict | list):
+            parts = container.values() if isinstance(container, dict) else container
+            found += len(parts)
+            if found <= most:
+                containers.extend(part for part in parts if isinstance(part, dict | list))
+    return found
 
 
 class _Object(dict[str, Any]):

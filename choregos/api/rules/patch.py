@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from choregos.api.rules import codec
 from choregos.api.rules.status import Refusal, bad_request
-from choregos.foundation.errors import FieldError
+from choregos.foundation.errors import FieldError, TooLarge
 from choregos.resources.kind import equal
 
 OPERATIONS_MAX = 10_000
@@ -17,6 +18,10 @@ OPERATIONS_MAX = 10_000
 
 COPY_BYTES_MAX = 3 * 1024 * 1024
 """Most text that `copy` operations may add, so that a small patch cannot make a huge document."""
+
+COPIED_VALUES_MAX = 1000
+"""Most values that they may add, those within others included: each costs far more to check than its text, and what is
+copied into itself doubles with each operation."""
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -30,6 +35,17 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             result[key] = merge(result.get(key), value)
     return result
+
+
+def check_growth(old: Any, new: Any) -> None:
+    """No object grows, one patch after the other, to more values than a body may have.
+
+    Raises:
+        TooLarge
+    """
+    values = codec.count(new)
+    if values > codec.VALUES_MAX and values > codec.count(old):
+        raise TooLarge(f"the object would have more than {codec.VALUES_MAX} values")
 
 
 def apply_operations(document: Any, operations: Any) -> Any:
@@ -47,13 +63,17 @@ def apply_operations(document: Any, operations: Any) -> Any:
             f"the patch has {len(operations)} operations, the limit is {OPERATIONS_MAX}",
         )
     result = copy.deepcopy(document)
-    copied = 0
+    copied = copied_bytes = 0
     for number, operation in enumerate(operations):
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
             raise bad_request(f"operation {number} of the JSON patch needs `op` and `path`")
         if operation.get("op") == "copy":
-            copied += len(repr(_read(result, _pointer(operation, "from"), number)))
-            if copied > COPY_BYTES_MAX:
+            source = _read(result, _pointer(operation, "from"), number)
+            copied += codec.count(source, COPIED_VALUES_MAX)
+            if copied > COPIED_VALUES_MAX:
+                raise _unfit(number, f"the patch copies more than {COPIED_VALUES_MAX} values")
+            copied_bytes += len(repr(source))
+            if copied_bytes > COPY_BYTES_MAX:
                 raise Refusal(413, "RequestEntityTooLarge", f"the patch copies more than {COPY_BYTES_MAX} bytes")
         result = _apply(result, operation, number)
     return result
