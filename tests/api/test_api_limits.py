@@ -138,7 +138,7 @@ async def test_a_client_that_goes_away_gives_its_seat_back(world: World, monkeyp
 async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
     monkeypatch.setattr("choregos.api.server.OBJECTS_PER_SEAT", 2)
     for number in range(5):
         await world.client.post(NODES, node(f"n{number}"))
@@ -162,7 +162,7 @@ async def test_a_watch_holds_its_seats_until_it_has_shown_the_state(
 async def test_a_watch_whose_client_does_not_read_gives_its_seats_back(
     world: World, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
     async with limited(world, fairness=FairnessLimits(1, wait_s=20)) as ada:
         for number in range(9):
             await world.client.post(NODES, node(f"n{number}"))
@@ -181,7 +181,7 @@ async def test_a_watch_whose_client_does_not_read_gives_its_seats_back(
 async def test_a_watch_whose_client_reads_again_waits_for_a_seat(
     world: World, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
     async with limited(world, fairness=FairnessLimits(1, wait_s=20)) as ada:
         for number in range(9):
             await world.client.post(NODES, node(f"n{number}"))
@@ -200,7 +200,7 @@ async def test_a_watch_whose_client_reads_again_waits_for_a_seat(
 async def test_a_watch_that_is_given_no_seat_again_ends_with_an_error_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("choregos.api.handlers.watching.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("choregos.api.handlers.reading.ENCODED_AT_ONCE", 2)
     async with limited(world, fairness=FairnessLimits(1, waiting_per_flow=0)) as ada:
         for number in range(3):
             await world.client.post(NODES, node(f"n{number}"))
@@ -320,12 +320,15 @@ async def test_a_long_list_is_made_in_parts_and_is_whole(world: World, monkeypat
     counting.cancel()
 
 
-@pytest.mark.parametrize("watch", [False, True])
-async def test_little_of_a_long_list_is_made_between_two_turns_of_others(
-    world: World, monkeypatch: pytest.MonkeyPatch, watch: bool
+@pytest.mark.parametrize("shown", ["list", "state", "changes"])
+@pytest.mark.parametrize(("objects", "length", "at_once"), [(200, 0, 50), (9, 40_000, 2), (5, 70_000, 1)])
+async def test_little_is_made_between_two_turns_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, shown: str, objects: int, length: int, at_once: int
 ) -> None:
-    for number in range(200):
-        await world.client.post(NODES, node(f"n{number}"))
+    path = "/api/v1/namespaces/default/configmaps"
+    since = (await world.client.get(path)).json["metadata"]["resourceVersion"]
+    for number in range(objects):
+        await world.client.post(path, {"metadata": {"name": f"n{number}"}, "data": {"a": "x" * length}})
     made = most = 0
     document = StoredSource.document
 
@@ -343,15 +346,16 @@ async def test_little_of_a_long_list_is_made_between_two_turns_of_others(
             await asyncio.sleep(0)
 
     running = asyncio.ensure_future(others())
-    if watch:
-        async with world.client.stream(NODES, watch="true") as stream:
-            for _ in range(200):
-                await stream.raw_line()
+    if shown == "list":
+        assert len((await world.client.get(path)).json["items"]) == objects
     else:
-        await world.client.get(NODES)
+        query = {"resourceVersion": since} if shown == "changes" else {}
+        async with world.client.stream(path, watch="true", **query) as stream:
+            for _ in range(objects):
+                await stream.raw_line()
     await turn()
     running.cancel()
-    assert 0 < most <= 50
+    assert 0 < most <= at_once
 
 
 @pytest.mark.parametrize("query", [{}, {"limit": "1"}, {"watch": "true"}])

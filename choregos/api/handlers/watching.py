@@ -8,12 +8,12 @@ its connection, and ends at once when the server stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from choregos.api.handlers.reading import ENCODED_AT_ONCE, read_state, wait_for_revision
+from choregos.api.handlers.reading import encode_part, read_state, wait_for_revision
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import codec, status
 from choregos.api.rules.options import ListOptions, list_options
@@ -22,9 +22,6 @@ from choregos.api.selection import Selection, select
 from choregos.api.sources import Event
 from choregos.foundation.errors import ChoregosError
 from choregos.store.watch import Watch
-
-CHUNK_BYTES = 64 * 1024
-"""Lines that are ready are sent together up to this size."""
 
 
 async def watch(call: ApiRequest) -> Response:
@@ -76,13 +73,14 @@ class _Lines:
 
     async def _initial(self, items: Sequence[Any]) -> AsyncIterator[bytes]:
         """The present state, a part at a time with others' requests in between; leaves the seat when it is sent."""
-        for start in range(0, len(items), ENCODED_AT_ONCE):
-            if start:
+        shown = 0
+        while shown < len(items):
+            if shown:
                 await asyncio.sleep(0)
             await self._take_seat()
-            documents = map(self._call.reading().document, items[start : start + ENCODED_AT_ONCE])
-            for chunk in _chunks(map(self._added, documents)):
-                yield chunk
+            lines = encode_part(items, shown, self._added)
+            shown += len(lines)
+            yield b"".join(lines)
         if self._call.seat is not None:
             self._call.seat.leave()
 
@@ -101,8 +99,8 @@ class _Lines:
             due_at = min(ends_at, bookmark_at)
             with streams.alarm(changes.wake, due_at - now) as alarm:
                 while not alarm.rung and now < due_at:
-                    for chunk in _chunks(map(self._line_of, await changes.ready())):
-                        yield chunk
+                    async for part in self._changed(await changes.ready()):
+                        yield part
                     now = clock.monotonic()
             # By the clock, not in silence: beside constant changes of what it does not select, a watch that got none
             # would have to list again each time it reconnects.
@@ -111,7 +109,19 @@ class _Lines:
                 if self._options.bookmarks:
                     yield _line(self._view.bookmark(changes.revision))
 
-    def _added(self, document: Any) -> bytes:
+    async def _changed(self, changes: Sequence[Any]) -> AsyncIterator[bytes]:
+        """What is to be seen of these changes, a part at a time with others' requests in between."""
+        done = 0
+        while done < len(changes):
+            if done:
+                await asyncio.sleep(0)
+            lines = encode_part(changes, done, self._line_of)
+            done += len(lines)
+            if part := b"".join(lines):
+                yield part
+
+    def _added(self, item: Any) -> bytes:
+        document = self._call.reading().document(item)
         return self._show("ADDED", document, int(document["metadata"]["resourceVersion"]))
 
     def _line_of(self, change: Any) -> bytes:
@@ -127,18 +137,6 @@ class _Lines:
     def _show(self, type: str, document: Any, revision: int) -> bytes:
         first, self._first = self._first, False
         return _line(self._view.event(type, document, revision, self._call.context.clock.wall_ms(), first=first))
-
-
-def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """These lines, together as far as they fit."""
-    chunk = bytearray()
-    for line in lines:
-        chunk += line
-        if len(chunk) >= CHUNK_BYTES:
-            yield bytes(chunk)
-            chunk.clear()
-    if chunk:
-        yield bytes(chunk)
 
 
 def _line(event: Any) -> bytes:
