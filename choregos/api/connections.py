@@ -29,6 +29,9 @@ HEAD_BYTES_MAX = 64 * 1024
 """Of a request's first line and headers: uvicorn keeps all of them, and whose they are is not known before they end. As
 many may come in a row that are of no body, such as trailers, which nobody reads."""
 
+HEADERS_MAX = 200
+"""Of a request: each takes memory besides what is in it, for as long as the request lasts, which may be a watch."""
+
 HEAD_S = 30.0
 """How long a client may take to send a head, from the end of the handshake or from its first byte."""
 
@@ -38,8 +41,8 @@ REST_S = 5.0
 KEEP_ALIVE_S = 75
 """How long a connection stays open between two requests, whatever comes that begins none."""
 
-PIPELINED_MAX = 100
-"""Requests of one connection that wait for the answer to the one before."""
+PIPELINED_MAX = 2
+"""Requests of one connection that wait for the answer to the one before. They are kept as long as that lasts."""
 
 STALL_S = 30.0
 """How long a client may take nothing of what waits for it: some 64 KiB, or what is left."""
@@ -52,6 +55,10 @@ WARNING_PERIOD_S = 60.0
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger(__name__)
+
+
+class _TooManyHeaders(Exception):
+    """Ends the reading of a head."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -93,9 +100,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-            if self._in_head and (self.cycle is None or self.cycle.response_complete):
-                self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
+            self._refuse_head()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._in_head and len(self.headers) > HEADERS_MAX:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse_head(self) -> None:
+        if self._in_head and (self.cycle is None or self.cycle.response_complete):
+            self.transport.write(_HEAD_TOO_LARGE)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -107,6 +123,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else it is a trailer
             super().on_header(name, value)
+            if len(self.headers) > HEADERS_MAX:
+                raise _TooManyHeaders
 
     def on_headers_complete(self) -> None:
         self._idle_bytes = 0

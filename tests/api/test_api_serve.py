@@ -14,7 +14,7 @@ import uvloop
 
 from choregos.api import connections
 from choregos.api import serve as serving_module
-from choregos.api.connections import HEAD_BYTES_MAX, PIPELINED_MAX
+from choregos.api.connections import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX
 from choregos.api.serve import ServeSettings, Serving, serve
 from choregos.foundation.clock import SystemClock
 from choregos.foundation.errors import Permanent
@@ -192,6 +192,20 @@ async def test_a_head_that_does_not_end_is_refused(serving: Serving, authority: 
     assert answer.result() in (b"", b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
+@pytest.mark.parametrize(("headers", "code"), [(HEADERS_MAX, b" 200 "), (HEADERS_MAX + 1, b" 431 ")])
+async def test_so_many_headers_and_no_more(serving: Serving, authority: Authority, headers: int, code: bytes) -> None:
+    head = f"GET {NODES} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n".encode() + b"a:\r\n" * (headers - 2) + b"\r\n"
+    reader, writer = await asyncio.open_connection(
+        serving.host, serving.port, ssl=context_of(authority, "admin", (ADMINISTRATORS,))
+    )
+    with closing(writer):
+        writer.write(head)
+        async with asyncio.timeout(20):
+            answered = await until_the_end(reader)
+    assert answered.startswith(b"HTTP/1.1" + code)
+    assert answered.count(b"HTTP/1.1") == 1
+
+
 async def until_the_end(reader: asyncio.StreamReader) -> bytes:
     """The first line of what the server says before it closes the connection."""
     try:
@@ -307,11 +321,24 @@ async def test_not_too_many_requests_come_before_an_answer_and_their_end_is_that
             writer.write(get(f"{NODES}?watch=true"))
             await reader.readuntil(b"\r\n\r\n")
             assert world.app._streams._flows
-            writer.write(get(NODES) * 2 * PIPELINED_MAX)
+            writer.write(get(NODES) * (PIPELINED_MAX + 1))
             with suppress(ConnectionError):
                 await reader.read()
             while world.app._streams._flows:
                 await asyncio.sleep(0)
+
+
+async def test_a_few_requests_may_come_before_an_answer(serving: Serving, authority: Authority) -> None:
+    admin = context_of(authority, "admin", (ADMINISTRATORS,))
+    reader, writer = await asyncio.open_connection(serving.host, serving.port, ssl=admin)
+    with closing(writer):
+        writer.write(get(NODES) * (PIPELINED_MAX + 1))
+        async with asyncio.timeout(20):
+            for _ in range(PIPELINED_MAX + 1):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert b" 200 " in head.partition(b"\r\n")[0]
+                length = next(line for line in head.splitlines() if line.startswith(b"content-length"))
+                await reader.readexactly(int(length.partition(b":")[2]))
 
 
 @pytest.mark.parametrize("upgrade", ["SPDY/3.1", "h2c"])
