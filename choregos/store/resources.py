@@ -39,6 +39,9 @@ OBJECT_BYTES_MAX = RECORD_BYTES_MAX - 4_096
 HISTORY_CHANGES_MAX = 4_096
 """Changes kept per resource for watches that come back."""
 
+HISTORY_BYTES_MAX = 32 * 1024 * 1024
+"""Of their records: four thousand changes of objects of 1 MiB would fill a machine."""
+
 EXPIRY_PERIOD_S = 5.0
 CREATE_ATTEMPTS_MAX = 5
 
@@ -51,6 +54,7 @@ class Change:
         object: as it is now; for a deletion as it was last, with the deletion's resourceVersion.
         previous: as it was before; None if it is new.
         revision: sequence of the record that brought the change.
+        size: bytes of that record.
     """
 
     type: ChangeType
@@ -58,6 +62,7 @@ class Change:
     object: Object
     previous: Object | None
     revision: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,12 +359,12 @@ class ResourceStore(ReadModel[Change]):
             if previous is None:
                 return None
             last = obj or _with_version(previous, record.sequence)
-            return Change(ChangeType.DELETED, resource, last, previous, record.sequence)
+            return Change(ChangeType.DELETED, resource, last, previous, record.sequence, len(record.data))
         if self._ttl_s is not None:
             self._written_ms[record.subject] = record.wall_ms
         previous = self._shelf(resource, namespace).put(name, obj)
         kind = ChangeType.ADDED if previous is None else ChangeType.MODIFIED
-        return Change(kind, resource, obj, previous, record.sequence)
+        return Change(kind, resource, obj, previous, record.sequence, len(record.data))
 
     def loaded(self, revision: int) -> None:
         self._loaded_at = revision
@@ -383,7 +388,9 @@ class ResourceStore(ReadModel[Change]):
     def _ring(self, resource: str) -> ChangeRing[Change]:
         ring = self._rings.get(resource)
         if ring is None:
-            ring = self._rings[resource] = ChangeRing(self._loaded_at, HISTORY_CHANGES_MAX)
+            ring = self._rings[resource] = ChangeRing(
+                self._loaded_at, HISTORY_CHANGES_MAX, size=lambda change: change.size, bytes_max=HISTORY_BYTES_MAX
+            )
         return ring
 
     def _shelf(self, resource: str, namespace: str) -> _Shelf:

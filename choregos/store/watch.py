@@ -49,26 +49,34 @@ def rewound(items: dict[K, T], undone: Iterable[tuple[K, T | None]]) -> list[T]:
 
 
 class ChangeRing(Generic[C]):
-    """The last `changes_max` changes, oldest first.
+    """The last changes, oldest first.
 
     Args:
         revision: the model's revision when it was complete: what happened before is not known.
+        size: of a change in bytes.
+        bytes_max: of all that are kept; the last one is, however large.
     """
 
-    def __init__(self, revision: int, changes_max: int) -> None:
+    def __init__(
+        self, revision: int, changes_max: int, *, size: Callable[[C], int] = lambda _: 0, bytes_max: int = 0
+    ) -> None:
         self._changes: deque[C] = deque()
         self._changes_max = changes_max
+        self._size = size
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._dropped = 0  # changes that have left the ring; its first one has this position
         self._known_after = revision
         self._watchers: set[Watch[C]] = set()
 
     def publish(self, changes: Sequence[C]) -> None:
         self._changes.extend(changes)
-        excess = len(self._changes) - self._changes_max
-        if excess > 0:
-            for _ in range(excess):
-                self._known_after = self._changes.popleft().revision
-            self._dropped += excess
+        self._bytes += sum(map(self._size, changes))
+        while len(self._changes) > self._changes_max or (self._bytes > self._bytes_max and len(self._changes) > 1):
+            oldest = self._changes.popleft()
+            self._bytes -= self._size(oldest)
+            self._known_after = oldest.revision
+            self._dropped += 1
         for watcher in self._watchers:
             watcher.wake()
 

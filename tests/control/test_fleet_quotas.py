@@ -92,7 +92,7 @@ async def test_only_what_can_make_a_difference_is_looked_at(world: World) -> Non
     old = await world.create("agentsets", agent_set("own", 4))
 
     def wakes(resource: str, obj: dict[str, Any], previous: dict[str, Any] | None, type: ChangeType) -> list[str]:
-        return [str(key) for key in reconciler.concerned(Change(type, resource, obj, previous, 1))]
+        return [str(key) for key in reconciler.concerned(Change(type, resource, obj, previous, 1, 0))]
 
     woken = ["default/bound"]
     assert wakes("agentsets", old, None, ChangeType.ADDED) == woken

@@ -239,6 +239,20 @@ async def test_a_watcher_that_is_too_slow_expires_and_holds_nobody_up(
     assert await watched(store, 10, since=1) == [("ADDED", f"n{number:02}") for number in range(1, 11)]
 
 
+async def test_the_history_of_large_objects_is_shorter(store: ResourceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "HISTORY_BYTES_MAX", 10_000)
+    slow = store.watch(KIND)
+    for number in range(5):
+        await store.create(KIND, thing(f"n{number}", text="x" * 3000))
+    with pytest.raises(Expired):
+        await slow.ready()
+    assert await watched(store, 3, since=2) == [("ADDED", f"n{number}") for number in range(2, 5)]
+    await store.create(KIND, thing("larger", text="x" * 20_000))
+    assert await watched(store, 1, since=5) == [("ADDED", "larger")]
+    with pytest.raises(Expired):
+        store.watch(KIND, since=4)
+
+
 async def test_listeners_hear_after_the_cache_has_changed_and_do_not_harm_it(store: ResourceStore) -> None:
     heard: list[str] = []
 
