@@ -225,6 +225,8 @@ class AgentHost:
                 worker.release(message.uid)
                 text = f"kept the event loop for {message.seconds:.1f} s and was interrupted\n{message.stack}"
                 self._tell(worker, message.uid, Failed(_INTERRUPTED, _told(text)), moment)
+            case wire.Clinging():
+                self._condemn(worker, message)
             case wire.Readiness():
                 self._tell(worker, message.uid, ReadyChanged(message.ready, _told(message.message)), moment)
             case wire.Resolve():
@@ -234,8 +236,7 @@ class AgentHost:
             case wire.Handling():
                 worker.handled(message)
             case wire.Logs():
-                for line in message.lines:
-                    self._logs.append(self._whose(worker, line.uid), line.wall_ms, _word(line.level), line.message)
+                self._keep(worker, message.lines)
 
     def _start_ended(self, worker: Worker, outcome: wire.Outcome, moment: Moment) -> None:
         worker.start_ended(outcome.uid)
@@ -255,6 +256,15 @@ class AgentHost:
             return  # it had ended before the stop came, and is started here again: the answer is not about that
         worker.release(uid)
         self._tell(worker, uid, StopEnded(), moment)
+
+    def _condemn(self, worker: Worker, clinging: wire.Clinging) -> None:
+        """Nothing else ends that agent's code; until then it has not ended for us either."""
+        if not self._closing:  # in which it ends anyway, and its other agents have their grace
+            worker.process.condemn(_told(clinging.message), clinging.uid)
+
+    def _keep(self, worker: Worker, lines: Iterable[wire.LogLine]) -> None:
+        for line in lines:
+            self._logs.append(self._whose(worker, line.uid), line.wall_ms, _word(line.level), line.message)
 
     def _whose(self, worker: Worker, uid: str) -> str:
         """The owner of a line of log: no worker speaks for an agent of another namespace."""

@@ -64,7 +64,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
         message: one line for people.
         details: what is known beyond that, such as its last output or the stack it hung in; may be empty.
         culprit: uid of the agent that brought it down, empty if none can be named.
-        condemned: the node killed it for its silence.
+        condemned: the node killed it, for its silence or for what an agent did.
         wanted: the node had told it to shut down.
         greeted: it had said Hello.
     """
@@ -166,6 +166,12 @@ class WorkerProcess:
             return
         self.state = WorkerState.LEAVING
         self._signal(signal.SIGKILL)
+
+    def condemn(self, message: str, culprit: str) -> None:
+        """Kills it for what one of its agents does, which it has said itself."""
+        if self._verdict is None:
+            self._verdict = Ending(message, culprit=culprit)
+            self.kill()
 
     async def run(self, spawning: FairTurns) -> Ending:
         """From the spawn to the end of the process.

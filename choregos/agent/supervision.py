@@ -79,8 +79,8 @@ class WorkerLost(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         message: what is known of the end of the process.
-        blame: this agent brought it down, by this: `Blocked` (it silenced the worker, which had to be killed) or
-            `Crashed` (the process fell in its code); empty if it did not, or nobody knows.
+        blame: this agent brought it down, by this: `Blocked` (it silenced the worker, or clung to it, which had to be
+            killed) or `Crashed` (the process fell in its code); empty if it did not, or nobody knows.
         innocent: it is known that this agent did not; it is started again at once, unless this happens often.
     """
 

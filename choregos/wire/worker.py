@@ -88,7 +88,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Drain these agents for up to `grace_s` seconds, run on_stop, forget them. Answered by `Stopped`.
+    """Drain these agents for up to `grace_s` seconds, run on_stop, forget them. Answered by `Stopped`, or `Clinging`.
 
     One more `Stop` makes the time of those that drain shorter, never longer.
     """
@@ -271,4 +271,15 @@ class Handling(msgspec.Struct, frozen=True, array_like=True, tag=11):
     seconds: tuple[tuple[str, float], ...]
 
 
-ToNode = Hello | Started | Stopped | Failed | Readiness | Pong | Blocked | Resolve | Stats | Logs | Handling
+class Clinging(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """This agent has ended, and its code has not, though it was cancelled. Only the end of the worker ends it.
+
+    Attributes:
+        message: what still runs.
+    """
+
+    uid: str
+    message: str
+
+
+ToNode = Hello | Started | Stopped | Failed | Readiness | Pong | Blocked | Resolve | Stats | Logs | Handling | Clinging

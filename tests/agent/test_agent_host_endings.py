@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Awaitable
@@ -12,8 +13,11 @@ import pytest
 
 from choregos.foundation.errors import CallError
 from choregos.wire.instances import Phase
+from choregos.wire.worker import Probe
 
 pytestmark = pytest.mark.real
+
+DAY_S = 86_400.0
 
 
 async def gone(pid: int) -> None:
@@ -53,16 +57,43 @@ async def test_a_worker_that_does_not_end_is_killed(stage, sample):
     await gone(pid)
 
 
-async def test_an_on_stop_that_never_returns_does_not_keep_its_agent(stage, sample):
-    stage.assign(sample("ClingsInItsHook"), "ada")
+async def test_an_agent_that_swallows_its_cancellation_has_stopped_when_its_worker_has_ended(stage, sample, tmp_path):
+    ticks = tmp_path / "ticks"
+    stage.assign(sample("Ticks", settings=json.dumps({"file": str(ticks)}).encode()), "ada")
     stage.assign(sample("Greeter"), "bob")
     await stage.until_running("ada", "bob")
+    pid = await stage.call("bob", "process")
     stage.withdraw("ada", grace_s=0.1)
     await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    ticked = ticks.read_text()
+    await stage.until_running("bob", restarts=1)
     assert await stage.call("bob", "greet") == "bob greets world"
+    assert ticks.read_text() == ticked
+    assert set(ticked.split()) == {str(pid)}
+    assert "ada goes on although it was cancelled: Ticks.tick; blamed is" in stage.events[0].message
+    assert not [one for one in stage.history if one.name == "bob" and one.phase is Phase.BACKOFF]
 
 
-DAY_S = 86_400.0
+@pytest.mark.parametrize("class_name", ["ClingsInItsHook", "ClingsInItsCall", "ClingsInItsProbe"])
+async def test_code_that_never_returns_does_not_keep_its_agent(stage, sample, class_name):
+    probe = Probe("healthy", timeout_s=DAY_S) if class_name == "ClingsInItsProbe" else None
+    stage.assign(sample(class_name, liveness=probe), "ada")
+    stage.assign(sample("Greeter"), "bob")
+    await stage.until_running("ada", "bob")
+    pid = await stage.call("bob", "process")
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(cancelled(stage.call("ada", "cling"))) if class_name == "ClingsInItsCall" else None
+        if class_name != "ClingsInItsHook":
+            assert [text for _, _, text in (await stage.log("ada", wait_s=10.0)).lines] == ["begun"]
+        stage.withdraw("ada", grace_s=0.1)
+        await stage.until(lambda: stage.statuses["ada"].phase is Phase.STOPPED)
+        if call is not None:
+            call.cancel()  # nobody tells this caller that the worker is gone
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    await stage.until_running("bob", restarts=1)
 
 
 async def test_a_call_that_is_given_a_day_can_still_be_given_no_time(stage, sample):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from choregos.agent.worker.voice import PrintedText, Voice
 from choregos.foundation.clock import SystemClock
 from choregos.messaging.deadlines import Deadlines
 from choregos.messaging.invocation import Invoker
-from choregos.wire.worker import Logs, StartAgent, Started, Stopped, Template
+from choregos.wire.worker import Clinging, Logs, StartAgent, Started, Stopped, Template
 
 SAMPLES = str(Path(__file__).parent / "samples")
 
@@ -46,8 +47,11 @@ class Told:
         return [outcome.uid for frame in frames for outcome in frame.outcomes if not outcome.reason]
 
     async def until_started(self, *uids: str) -> None:
+        await self.until(lambda: set(uids) <= set(self.started))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20.0):
-            while not set(uids) <= set(self.started):
+            while not condition():
                 self._news.clear()
                 await self._news.wait()
 
@@ -81,6 +85,56 @@ async def test_an_agent_stopped_before_its_turn_to_start_takes_no_turn_away(floo
     await told.until_started("a", "c")
     assert "b" not in told.started
     await residents.close(0.0)
+
+
+@pytest.fixture
+async def start_swallowing(floor, monkeypatch):
+    """Starts an agent whose task goes on after so many cancellations."""
+    monkeypatch.syspath_prepend(SAMPLES)
+    asyncio.get_running_loop().set_task_factory(floor.task_factory)
+
+    async def start(cancellations: int, *, odd: bool = False) -> tuple[Residents, Told]:
+        told = Told()
+        residents = make_residents(floor, told)
+        settings = json.dumps({"cancellations": cancellations, "odd": odd}).encode()
+        template = Template("d", "t", python="sample_agents:Swallows", settings=settings)
+        residents.start((template,), [StartAgent("a", "ada", "d")])
+        await told.until_started("a")
+        await asyncio.sleep(0)  # its task begins: one that has not would be gone with the first cancellation
+        return residents, told
+
+    return start
+
+
+async def test_an_agent_whose_tasks_end_when_they_are_cancelled_is_waited_for_no_longer(start_swallowing, monkeypatch):
+    monkeypatch.setattr(module, "INSIST_PERIOD_S", 1e9)
+    residents, told = await start_swallowing(0)
+    residents.stop(("a",), 0.0)
+    assert Stopped(("a",)) not in told.messages
+    await told.until(lambda: Stopped(("a",)) in told.messages)
+
+
+async def test_an_agent_that_swallows_one_cancellation_gets_another_one(start_swallowing, monkeypatch):
+    monkeypatch.setattr(module, "INSIST_PERIOD_S", 0.01)
+    residents, told = await start_swallowing(1)
+    residents.stop(("a",), 0.0)
+    residents.stop(("a",), 0.0)  # answered once
+    await told.until(lambda: isinstance(told.messages[-1], Stopped))
+    assert told.messages[1:] == [Stopped(("a",))]
+
+
+@pytest.mark.parametrize(("odd", "name"), [(False, "Swallows.swallow"), (True, "\\ud800" * 100)])
+async def test_an_agent_that_swallows_its_cancellations_is_reported_and_not_said_to_have_stopped(
+    start_swallowing, monkeypatch, odd, name
+):
+    monkeypatch.setattr(module, "INSIST_PERIOD_S", 0.01)
+    residents, told = await start_swallowing(2, odd=odd)
+    residents.stop(("a",), 0.0)
+    await told.until(lambda: isinstance(told.messages[-1], Clinging))
+    residents.stop(("a",), 0.0)
+    message = f"code of default/ada goes on although it was cancelled: {name}"
+    assert told.messages[1:] == [Clinging("a", message)]
+    await residents.close(0.0)  # it keeps no worker from ending
 
 
 async def test_templates_that_no_agent_has_are_forgotten_in_time(floor, monkeypatch):

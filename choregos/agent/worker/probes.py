@@ -51,13 +51,16 @@ class ProbeTimer:
     def start(self) -> None:
         self._timer = self._loop.call_later(self._probe.initial_delay_s, self._begin)
 
-    def stop(self) -> None:
+    def stop(self) -> asyncio.Task[None] | None:
+        """Asks no more; returns the question that was under way, which is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return None
+        task.cancel()
+        return task
 
     def _begin(self) -> None:
         self._task = self._tasks.start(self._check(), f"probe {self._probe.method}")

@@ -1,13 +1,14 @@
 """One agent in a worker process: what calls, the floor and the watchdog see of it.
 
-Invariant: all of its author's code runs on the floor (`run`), its tasks are known (`tasks`), and `idle` is set
-exactly when somebody waits for its last call and that has ended.
+Invariant: all of its author's code runs on the floor (`run`), its tasks are known (`tasks`), `idle` is set exactly
+when somebody waits for its last call and that has ended, and `over` is called once, when it is gone and its code is
+too. Not known are its threads, and what it hands to the event loop as a plain callback: they end with the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -16,9 +17,12 @@ from choregos.agent.worker.grace import Grace
 from choregos.agent.worker.importing import ThreadRun
 from choregos.agent.worker.probes import ProbeTimer
 from choregos.agent.worker.stepping import AgentBlocked, AgentInterrupted, Floor, Stepped
-from choregos.messaging.tracebacks import Raised, explain
+from choregos.messaging.tracebacks import Raised, explain, sendable
 from choregos.sdk.binding import BoundAgent
 from choregos.wire.worker import Template
+
+_NAMES_MAX = 5
+_NAME_LENGTH_MAX = 100
 
 
 class State(Enum):
@@ -58,6 +62,7 @@ class Resident:
         "idle",
         "label",
         "name",
+        "over",
         "probes",
         "shared",
         "state",
@@ -72,10 +77,11 @@ class Resident:
         self.shared = shared
         self.state = State.STARTING
         self.bound: BoundAgent | None = None  # from when its __init__ has returned
-        self.tasks: set[asyncio.Task[Any]] | None = None  # those its code has started, and its on_start
+        self.tasks: set[asyncio.Task[Any]] | None = None  # those its code has started, and its hooks
         self.probes: list[ProbeTimer] | None = None
         self.idle: asyncio.Event | None = None
         self.grace: Grace | None = None  # once it is to end
+        self.over: Callable[[], None] | None = None  # once it is gone, until its code is
         self._floor = floor
         self._in_flight = 0
 
@@ -87,8 +93,10 @@ class Resident:
     @in_flight.setter
     def in_flight(self, number: int) -> None:
         self._in_flight = number
-        if number == 0 and self.idle is not None:
-            self.idle.set()
+        if number == 0:
+            if self.idle is not None:
+                self.idle.set()
+            self._see_whether_over()
 
     @property
     def block_timeout_s(self) -> float:
@@ -119,19 +127,51 @@ class Resident:
         return Stepped(coroutine, self._floor, self)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """The task ends with the agent."""
+        """The task is cancelled when the agent ends, and the agent has not ended before it."""
         if self.tasks is None:
             self.tasks = set()
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._task_ended)
         if self.state is State.GONE:
             task.cancel()
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        assert self.tasks is not None
+        self.tasks.discard(task)
+        self._see_whether_over()
 
     def cancel_tasks(self) -> None:
         for task in tuple(self.tasks or ()):
             task.cancel()
 
+    def end(self, over: Callable[[], None]) -> None:
+        """It is gone: its tasks are cancelled, and `over` is called when its code has ended, which may be now."""
+        self.state = State.GONE
+        self.stop_probes()
+        self.cancel_tasks()
+        self.over = over
+        self._see_whether_over()
+
+    def _see_whether_over(self) -> None:
+        if self.over is not None and not self.tasks and not self._in_flight:
+            over, self.over = self.over, None
+            over()
+
+    def remains(self) -> str:
+        """What of its code still runs, for people."""
+        tasks = [_name_of(task) for task in self.tasks or ()]
+        calls = [f"{self._in_flight} calls"] if self._in_flight else []
+        others = [f"{len(tasks) - _NAMES_MAX} more tasks"] if len(tasks) > _NAMES_MAX else []
+        return ", ".join(sorted(tasks)[:_NAMES_MAX] + others + calls)
+
     def stop_probes(self) -> None:
-        for probe in self.probes or ():
-            probe.stop()
-        self.probes = None
+        probes, self.probes = self.probes or (), None
+        for probe in probes:
+            if (asked := probe.stop()) is not None:
+                self.adopt(asked)
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    coroutine = task.get_coro()
+    name = coroutine.name if isinstance(coroutine, Stepped) else ""
+    return sendable((name or task.get_name())[:_NAME_LENGTH_MAX])

@@ -1,8 +1,9 @@
 """The agents of one worker process: starts them, finds them for calls, watches them, stops them.
 
 Invariants: an agent takes calls from when its `on_start` has returned until its stop begins, and only then; each
-`Start` of a uid is answered by one outcome, unless it was stopped or blocked before; an agent that is not being
-started, stopped or probed has no task and no timer of ours.
+`Start` of a uid is answered by one outcome, unless it was stopped or blocked before; an agent is said to have ended
+once its code has, and never if that clings (then only the end of the process helps, and the node is told so); an agent
+that is not being started, stopped or probed has no task and no timer of ours.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +32,7 @@ from choregos.sdk.context import AgentContext, Ask
 from choregos.wire.worker import (
     RUNTIME_NOT_FOUND,
     Blocked,
+    Clinging,
     Failed,
     Outcome,
     Readiness,
@@ -47,6 +50,11 @@ SLICE_S = 0.02
 
 FRAME_AGENTS_MAX = 500
 ON_STOP_S_MIN = 1.0
+INSIST_PERIOD_S = 0.5
+INSISTED_MAX = 3
+"""An agent whose code has not ended after so many periods, the first of them cut short, clings to its worker. It is
+cancelled again one period before. Turns of the loop are counted, so who is held up by a neighbour is not accused."""
+
 TEMPLATES_UNUSED_MAX = 64
 
 log = logging.getLogger("choregos.agents")
@@ -87,6 +95,9 @@ class Residents:
         self._starting = asyncio.Semaphore(STARTING_MAX)
         self._loop = asyncio.get_running_loop()
         self._outcomes: list[Outcome] = []
+        self._stopped: list[str] = []
+        self._ending: dict[str, tuple[Resident, int]] = {}  # gone, their code not yet; and for how many periods
+        self._insisting = False
         self._emptied: asyncio.Event | None = None  # set when the last agent has gone, once somebody waits for it
 
     def find(self, name: str) -> Resident | None:
@@ -227,20 +238,25 @@ class Residents:
 
     def _start_failed(self, resident: Resident, reason: str, message: str) -> None:
         if resident.state is State.STARTING:
-            self._remove(resident)
-            self._conclude(Outcome(resident.uid, reason, message))
+            self._remove(resident, partial(self._conclude, Outcome(resident.uid, reason, message)))
 
     def _conclude(self, outcome: Outcome) -> None:
-        if not self._outcomes:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._outcomes.append(outcome)
         if len(self._outcomes) >= FRAME_AGENTS_MAX:
             self._flush()
+
+    def _flush_soon(self) -> None:
+        if not self._outcomes and not self._stopped:
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._outcomes:
             outcomes, self._outcomes = self._outcomes, []
             self._send(Started(tuple(outcomes)))
+        if self._stopped:
+            stopped, self._stopped = self._stopped, []
+            self._send(Stopped(tuple(stopped)))
 
     # Probing.
 
@@ -277,8 +293,7 @@ class Residents:
             self._tasks.start(self._fail(resident, "ProbeFailed", f"liveness probe: {why}"), f"fail {resident.name}")
 
     async def _fail(self, resident: Resident, reason: str, message: str) -> None:
-        await self._wind_up(resident, Grace(0.0))
-        self._send(Failed(resident.uid, reason, message))
+        await self._wind_up(resident, Grace(0.0), partial(self._send, Failed(resident.uid, reason, message)))
 
     # Stopping.
 
@@ -286,32 +301,34 @@ class Residents:
         """The watchdog has interrupted it: it ends without its `on_stop`, for its code cannot be trusted to return."""
         if self._by_uid.get(resident.uid) is not resident:
             return
-        self._remove(resident)
         self._invoker.interrupt(resident.uid, f"{resident.label} was ended because it blocked its worker")
         self._flush()
-        self._send(Blocked(resident.uid, seconds, stack))
+        self._remove(resident, partial(self._send, Blocked(resident.uid, seconds, stack)))
 
     def stop(self, uids: Sequence[str], grace_s: float) -> None:
         """Ends these agents, each answered by `Stopped`: those with nothing to finish at once, in one frame.
 
         Those that are ending already have their grace shortened, and are answered once.
         """
-        ended: list[str] = []
         for uid in uids:
             resident = self._by_uid.get(uid)
-            if resident is not None and resident.grace is not None:
-                resident.grace.shorten(grace_s)
-            elif resident is None or _has_nothing_to_finish(resident):
+            if resident is None:
                 self._awaited.pop(uid, None)
-                if resident is not None:
-                    self._remove(resident)
-                ended.append(uid)
+                if uid not in self._ending:
+                    self._say_stopped(uid)
+            elif resident.grace is not None:
+                resident.grace.shorten(grace_s)
+            elif _has_nothing_to_finish(resident):
+                self._remove(resident, partial(self._say_stopped, uid))
             else:
                 resident.grace = Grace(grace_s)
-                self._tasks.start(self._stop_one(resident, resident.grace), f"stop {resident.name}")
-        if ended:
-            self._flush()
-            self._send(Stopped(tuple(ended)))
+                stopping = self._wind_up(resident, resident.grace, partial(self._say_stopped, uid))
+                self._tasks.start(stopping, f"stop {resident.name}")
+        self._flush()
+
+    def _say_stopped(self, uid: str) -> None:
+        self._flush_soon()
+        self._stopped.append(uid)
 
     async def close(self, grace_s: float) -> None:
         """Ends all of them within `grace_s` seconds, and a little for their `on_stop`."""
@@ -322,12 +339,8 @@ class Residents:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
-    async def _stop_one(self, resident: Resident, grace: Grace) -> None:
-        await self._wind_up(resident, grace)
-        self._send(Stopped((resident.uid,)))
-
-    async def _wind_up(self, resident: Resident, grace: Grace) -> None:
-        """Lets its calls end, then `on_stop` run; what is left when its grace is over is cancelled."""
+    async def _wind_up(self, resident: Resident, grace: Grace, say: Callable[[], None]) -> None:
+        """Lets its calls end, then `on_stop` run; what is left when its grace is over is cancelled. See `_remove`."""
         was_running = resident.state is State.RUNNING
         resident.state, resident.grace = State.STOPPING, grace
         self._by_name.pop(resident.name, None)
@@ -341,7 +354,7 @@ class Residents:
             # A task of its own, because its author may swallow the cancellation that ends it.
             await grace.allows(asyncio.wait((stopping,)), ON_STOP_S_MIN)
             resident.adopt(stopping)
-        self._remove(resident)
+        self._remove(resident, say)
 
     async def _run_on_stop(self, resident: Resident, bound: BoundAgent) -> None:
         try:
@@ -351,16 +364,42 @@ class Residents:
                 raise
             log.exception("on_stop failed", extra={"agent_uid": resident.uid})
 
-    def _remove(self, resident: Resident) -> None:
-        resident.state = State.GONE
+    def _remove(self, resident: Resident, say: Callable[[], None]) -> None:
+        """It is gone from here; `say` tells the node so once its code has ended too, which mostly is at once."""
+        if resident.state is State.GONE:
+            return
         if self._by_uid.get(resident.uid) is resident:
             del self._by_uid[resident.uid]
         if self._by_name.get(resident.name) is resident:
             del self._by_name[resident.name]
-        resident.stop_probes()
-        resident.cancel_tasks()
+        resident.end(partial(self._over, resident.uid, say))
+        if resident.over is not None:
+            self._ending[resident.uid] = resident, 0
+            self._insist_later()
         if self._emptied is not None and not self._by_uid:
-            self._emptied.set()
+            self._emptied.set()  # who clings goes with the process
+
+    def _over(self, uid: str, say: Callable[[], None]) -> None:
+        self._ending.pop(uid, None)
+        say()
+
+    def _insist_later(self) -> None:
+        if not self._insisting:
+            self._insisting = True
+            self._loop.call_later(INSIST_PERIOD_S, self._insist)
+
+    def _insist(self) -> None:
+        self._insisting = False
+        for uid, (resident, past) in tuple(self._ending.items()):
+            periods = past + 1
+            self._ending[uid] = resident, periods
+            if periods < INSISTED_MAX:
+                self._insist_later()
+            if periods == INSISTED_MAX - 1:
+                resident.cancel_tasks()
+            elif periods == INSISTED_MAX:
+                message = f"code of {resident.label} goes on although it was cancelled: {resident.remains()}"
+                self._send(Clinging(uid, message))
 
 
 def _has_nothing_to_finish(resident: Resident) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from pathlib import Path
+from types import CoroutineType
 from typing import Any, Protocol
 
 from choregos.agent.marks import MarksWriter
@@ -122,6 +123,11 @@ class Stepped(Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
         self._floor = floor
         self._resident = resident
+
+    @property
+    def name(self) -> str:
+        """Of the function, for people; empty for a coroutine of the author's own making, which may say anything."""
+        return self._coroutine.__qualname__ if type(self._coroutine) is CoroutineType else ""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self  # the interpreter asks for an iterator with send and throw

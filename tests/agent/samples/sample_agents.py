@@ -98,6 +98,50 @@ class ClingsInItsHook(Agent):
                 await asyncio.sleep(1000)
 
 
+class ClingsInItsCall(Agent):
+    @capability("clinging")
+    async def cling(self) -> None:
+        print("begun")
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+
+
+class ClingsInItsProbe(ClingsInItsCall):
+    async def healthy(self) -> None:
+        await self.cling()
+
+
+class Swallows(Agent):
+    """Has a task that goes on after as many cancellations as its settings say."""
+
+    async def on_start(self) -> None:
+        swallowing = self.swallow()
+        if self.settings["odd"]:
+            swallowing.__qualname__ = "\ud800" * 20_000_000
+        self.task = asyncio.create_task(swallowing)
+
+    async def swallow(self) -> None:
+        for _ in range(self.settings["cancellations"]):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+        await asyncio.sleep(1000)
+
+
+class Ticks(Agent):
+    """Writes into the file of its settings for as long as it can."""
+
+    async def on_start(self) -> None:
+        self.task = asyncio.create_task(self.tick())
+
+    async def tick(self) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError), Path(self.settings["file"]).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+                await asyncio.sleep(0.01)
+
+
 class StartsInTurns(Agent):
     """Its `on_start` waits until the file of its settings is there."""
 
