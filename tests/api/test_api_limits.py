@@ -16,6 +16,7 @@ from api_world import ADMIN, GROUP, Client, Reply, World, node
 from choregos.api.context import ApiLimits
 from choregos.api.server import build_app
 from choregos.api.sharing.fairness import Fairness, FairnessLimits
+from choregos.api.sharing.light_work import LightWork
 from choregos.api.sources import StoredSource
 from choregos.resources.selectors import Requirement
 
@@ -356,6 +357,30 @@ async def test_little_is_made_between_two_turns_of_others(
     await turn()
     running.cancel()
     assert 0 < most <= at_once
+
+
+@pytest.mark.parametrize("watch", [False, True])
+async def test_lists_and_the_state_of_watches_share_the_time_of_light_work(
+    world: World, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    for number in range(120):
+        await world.client.post(NODES, node(f"n{number}"))
+    do, pieces = LightWork.do, 0
+
+    async def counted(self: LightWork, flow: str, work: Callable[[], Any]) -> Any:
+        nonlocal pieces
+        pieces += 1
+        return await do(self, flow, work)
+
+    monkeypatch.setattr(LightWork, "do", counted)
+    selector = ",".join(f"!a{number}" for number in range(50))  # 20 objects at once
+    if watch:
+        async with world.client.stream(NODES, watch="true", labelSelector=selector) as stream:
+            for _ in range(120):
+                await stream.raw_line()
+    else:
+        assert len((await world.client.get(NODES, labelSelector=selector)).json["items"]) == 120
+    assert pieces == 6 + 3
 
 
 @pytest.mark.parametrize("query", [{}, {"limit": "1"}, {"watch": "true"}])

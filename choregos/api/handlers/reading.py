@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -56,6 +57,10 @@ async def _listing(
 ) -> bytes:
     """The list, encoded a part at a time, so that a long one keeps no other request waiting."""
     view, document, now_ms = call.view, call.reading().document, call.context.clock.wall_ms()
+
+    def encode(item: Any) -> bytes:
+        return codec.encode(view.element(document(item), now_ms))
+
     listing, key = view.frame(metadata)
     del listing[key]  # which comes last
     parts = [codec.encode(listing)[:-1], b',"%s":[' % key.encode()]
@@ -64,7 +69,7 @@ async def _listing(
         if done:
             parts.append(b",")
             await asyncio.sleep(0)
-        elements = encode_part(items, done, lambda item: codec.encode(view.element(document(item), now_ms)))
+        elements = await call.decider.decide(partial(encode_part, items, done, encode))
         done += len(elements)
         parts.append(b",".join(elements))
         count(len(parts[-1]))
@@ -91,7 +96,7 @@ async def read_page(call: ApiRequest, options: ListOptions, selection: Selection
         Refusal: 410, the snapshot that a continue token or an exact revision asks for is no longer held; 413, there are
             too many and the request names no limit.
     """
-    page = await _look_through(_page(call, options, selection))
+    page = await _look_through(call, _page(call, options, selection))
     most = call.context.limits.list_items_max
     if len(page.items) > most:
         raise TooLarge(f"there are more than {most} {call.kind.plural}: ask for chunks (limit=500) or select fewer")
@@ -101,17 +106,23 @@ async def read_page(call: ApiRequest, options: ListOptions, selection: Selection
 async def read_state(call: ApiRequest, selection: Selection) -> Sequence[Any]:
     """What a watch begins with: any number of items, for it shows them a part at a time. It is the state at the moment
     in which this is first run, however long it takes."""
-    return (await _look_through(_page(call, ListOptions(), selection))).items
+    return (await _look_through(call, _page(call, ListOptions(), selection))).items
 
 
-async def _look_through(cut: Generator[None, None, Page[Any]]) -> Page[Any]:
+async def _look_through(call: ApiRequest, cut: Generator[None, None, Page[Any]]) -> Page[Any]:
     """The page, with others' requests in between."""
-    while True:
+
+    def go_on() -> Page[Any] | None:
         try:
-            next(cut)
+            return next(cut)
         except StopIteration as end:
             page: Page[Any] = end.value
             return page
+
+    while True:
+        found = await call.decider.decide(go_on)
+        if found is not None:
+            return found
         await asyncio.sleep(0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -78,7 +79,7 @@ class _Lines:
             if shown:
                 await asyncio.sleep(0)
             await self._take_seat()
-            lines = encode_part(items, shown, self._added)
+            lines = await self._call.decider.decide(partial(encode_part, items, shown, self._added))
             shown += len(lines)
             yield b"".join(lines)
         if self._call.seat is not None:
