@@ -97,7 +97,8 @@ async def test_watches_list_again_when_the_store_is_another(servers: Servers, tm
         await first.request("POST", ROLES, body=role("new"))
 
         async def seen() -> bool:
-            return all(raw.seen and raw.seen[-1].name == "new" for raw in raws)
+            # Perhaps not as the last: into an empty store a server that starts again puts its default roles.
+            return all(any(each.name == "new" for each in raw.seen) for raw in raws)
 
         await until(seen, "every watch shows what comes after")
         for connection in connections:
