@@ -33,15 +33,12 @@ ASKED_AT_ONCE = 1_000
 
 async def get(call: ApiRequest) -> Response:
     source = call.reading()
-    options = list_options(call.query)
-    await wait_for_revision(call, options.revision)
     document = source.document(source.get(call.target.namespace, call.name))
     return answer(call.view.one(document, call.context.clock.wall_ms()))
 
 
 async def list_(call: ApiRequest) -> Response:
     options = list_options(call.query)
-    await wait_for_revision(call, options.revision)
     page = await read_page(call, options, select(call, options))
     metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
     if page.token:
@@ -163,7 +160,7 @@ def _snapshot_of_one(source: AnySource, namespace: str, name: str) -> Snapshot[A
 
 
 async def wait_for_revision(call: ApiRequest, revision: int | None) -> None:
-    """Returns once this server has seen `revision`.
+    """Returns once this server has seen `revision`, for which the server has all reads wait before they take a seat.
 
     Raises:
         Refusal: 504, it has not seen it in time; the client shall try again.

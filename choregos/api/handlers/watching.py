@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from choregos.api.handlers.reading import encode_part, read_state, wait_for_revision
+from choregos.api.handlers.reading import encode_part, read_state
 from choregos.api.requests import ApiRequest
 from choregos.api.rules import codec, status
 from choregos.api.rules.options import ListOptions, list_options
@@ -28,7 +28,6 @@ from choregos.store.watch import Watch
 async def watch(call: ApiRequest) -> Response:
     options = list_options(call.query)
     selection = select(call, options)
-    await wait_for_revision(call, options.revision)
     lines = _Lines(call, options, selection, call.view)
     response = call.streams.answer(call.flow, lines.chunks(), codec.JSON, call.seat)
     if call.seat is not None and shows_state(options):
