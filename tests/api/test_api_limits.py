@@ -87,6 +87,29 @@ class Reader:
             self._parts -= 1
 
 
+class Turns:
+    """Counts the calls of a method between two turns of somebody else.
+
+    Attributes:
+        most: of them so far.
+    """
+
+    def __init__(self, owner: type, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = self._calls = 0
+        original = getattr(owner, method)
+
+        def counted(*arguments: Any) -> Any:
+            self._calls += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, method, counted)
+
+    async def of_others(self) -> None:
+        while True:
+            self.most, self._calls = max(self.most, self._calls), 0
+            await asyncio.sleep(0)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
@@ -330,23 +353,8 @@ async def test_little_is_made_between_two_turns_of_others(
     since = (await world.client.get(path)).json["metadata"]["resourceVersion"]
     for number in range(objects):
         await world.client.post(path, {"metadata": {"name": f"n{number}"}, "data": {"a": "x" * length}})
-    made = most = 0
-    document = StoredSource.document
-
-    def counted(self: StoredSource, item: Any) -> Any:
-        nonlocal made
-        made += 1
-        return document(self, item)
-
-    monkeypatch.setattr(StoredSource, "document", counted)
-
-    async def others() -> None:
-        nonlocal made, most
-        while True:
-            most, made = max(most, made), 0
-            await asyncio.sleep(0)
-
-    running = asyncio.ensure_future(others())
+    turns = Turns(StoredSource, "document", monkeypatch)
+    running = asyncio.ensure_future(turns.of_others())
     if shown == "list":
         assert len((await world.client.get(path)).json["items"]) == objects
     else:
@@ -356,7 +364,7 @@ async def test_little_is_made_between_two_turns_of_others(
                 await stream.raw_line()
     await turn()
     running.cancel()
-    assert 0 < most <= at_once
+    assert 0 < turns.most <= at_once
 
 
 @pytest.mark.parametrize("watch", [False, True])
@@ -389,34 +397,19 @@ async def test_little_is_asked_of_a_selector_between_two_turns_of_others(
 ) -> None:
     for number in range(60):
         await world.client.post(NODES, node(f"n{number}"))
-    asked = most = 0
-    matches = Requirement.matches
-
-    def counted(self: Requirement, labels: Any) -> bool:
-        nonlocal asked
-        asked += 1
-        return matches(self, labels)
-
-    monkeypatch.setattr(Requirement, "matches", counted)
-
-    async def others() -> None:
-        nonlocal asked, most
-        while True:
-            most, asked = max(most, asked), 0
-            await asyncio.sleep(0)
-
-    running = asyncio.ensure_future(others())
+    turns = Turns(Requirement, "matches", monkeypatch)
+    running = asyncio.ensure_future(turns.of_others())
     # All but the last is true of all: what matches nothing has to look through everything.
     selector = ",".join(f"!a{number}" for number in range(49)) + ",b"
     if "watch" in query:
         async with world.client.stream(NODES, labelSelector=selector, **query):
-            await until(lambda: most > 0)
+            await until(lambda: turns.most > 0)
             await turn()
     else:
         assert not (await world.client.get(NODES, labelSelector=selector, **query)).json["items"]
     await turn()
     running.cancel()
-    assert 0 < most <= 1_000
+    assert 0 < turns.most <= 1_000
 
 
 async def test_what_is_looked_through_is_one_moment_and_a_watch_goes_on_from_it(
