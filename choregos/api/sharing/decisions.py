@@ -1,4 +1,4 @@
-"""The part of a request that is computed: what its body says, whether it is right, who then owns what.
+"""What is computed for a request: what its body says and makes of an object; the parts of a list, one by one.
 
 The event loop answers nobody while it computes. So light work is done there in turns with everything else
 (`light_work`); heavy work in a thread, which the loop interrupts whenever it likes, one piece at a time, the next from
