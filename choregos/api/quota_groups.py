@@ -5,9 +5,10 @@ hundred does (decision 0013). So one group of a namespace is under way at a time
 in the next: judged one after the other, each by what the namespace is once those before it are stored, and then stored
 as one batch, after the objects the newest state of every quota that is concerned.
 
-Invariants: each write is answered for itself, and one that is refused refuses no other; two writes of an object are
-never in one group, and go in the order in which they came; a batch that was refused has stored nothing, and everything
-in it is judged again; one whose caller has gone before its group begins is left out.
+Invariants: each write is answered for itself, and one that is refused, by the quotas or by the store, refuses no other:
+a refusal for want of room stands only if those before it in the group are stored; two writes of an object are never in
+one group, and go in the order in which they came; a batch that was refused has stored nothing, and everything in it is
+judged again; one whose caller has gone before its group begins is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from choregos.api.rules.status import Subject
+from choregos.api.rules.status import Refusal, Subject
 from choregos.foundation.errors import AlreadyExists, ChoregosError, Conflict, Deposed, NotFound, Temporary
 from choregos.foundation.tasks import Tasks, logged
 from choregos.foundation.timeout import timeout
@@ -79,10 +80,12 @@ class _Group:
     """
     Attributes:
         writes: those that were admitted.
+        refused: after others that were admitted; it stands only if those are stored.
         quotas: by name, as they are once all of them are stored.
     """
 
     writes: list[_Waiting] = field(default_factory=list)
+    refused: list[tuple[_Waiting, ChoregosError]] = field(default_factory=list)
     quotas: dict[str, Named] = field(default_factory=dict)
 
     @property
@@ -154,7 +157,9 @@ class QuotaGroups:
         """Answers those who wait, but some, who are to be taken again."""
         try:
             group = self._judged(namespace, taken)
-            return await self._stored(group) if group.writes else ()
+            if group.writes:
+                await self._store(group)
+            return [one for one in taken if not one.stored.done()]
         except Exception as error:
             left = [one for one in taken if not one.stored.done()]
             if len(left) > 1 and not isinstance(error, Deposed | Temporary):
@@ -173,7 +178,10 @@ class QuotaGroups:
                     self.check(one.kind, one.obj)
                     quotas = admit(one.kind, one.subject, one.obj)
                 except ChoregosError as error:
-                    one.refuse(error)
+                    if isinstance(error, Refusal) and group.writes:
+                        group.refused.append((one, error))
+                    else:
+                        one.refuse(error)
                     continue
                 group.writes.append(one)
                 group.quotas.update((quota["metadata"]["name"], (self._quotas, quota)) for quota in quotas)
@@ -191,7 +199,8 @@ class QuotaGroups:
             raise NotFound(f'{kind.plural} "{name}" not found')
         raise Conflict(f'{kind.plural} "{name}" was changed by somebody else; read it again')
 
-    async def _stored(self, group: _Group) -> Sequence[_Waiting]:
+    async def _store(self, group: _Group) -> None:
+        """Answers everybody in it, unless others were faster."""
         try:
             if len(group.writes) == 1:
                 stored: Sequence[Object] = [await self._store_one(group.writes[0], [*group.quotas.values()])]
@@ -202,18 +211,20 @@ class QuotaGroups:
         except Conflict:
             if len(group.batch) == 1:
                 raise  # it is the object itself
-            return await self._after_conflict(group)
-        for one, obj in zip(group.writes, stored, strict=False):  # the quotas come last
-            one.answer(obj)
-        return ()
+            await self._after_conflict(group)
+        else:
+            for one, obj in zip(group.writes, stored, strict=False):  # the quotas come last
+                one.answer(obj)
+            for one, error in group.refused:
+                one.refuse(error)
 
     async def _store_one(self, one: _Waiting, quotas: Sequence[Named]) -> Object:
         if _version(one.obj):
             return await self._resources.update(one.kind.plural, one.obj, also=quotas)
         return await self._resources.create(one.kind.plural, one.obj, also=quotas)
 
-    async def _after_conflict(self, group: _Group) -> Sequence[_Waiting]:
-        """Those who try again, once what was faster is known here. If that explains nothing, each by itself."""
+    async def _after_conflict(self, group: _Group) -> None:
+        """Has them try again, once what was faster is known here. If that explains nothing, each by itself."""
         await self._resources.catch_up()
         explained = any(self._version_of(resource, obj) != _version(obj) for resource, obj in group.batch)
         for one in group.writes:
@@ -221,7 +232,6 @@ class QuotaGroups:
             one.alone = one.alone or not explained
             if one.attempts >= self._attempts_max:
                 one.refuse(Temporary("the quotas of the namespace are in use by many others at the same time"))
-        return [one for one in group.writes if not one.stored.done()]
 
     def _version_of(self, resource: str, obj: ReadOnlyObject) -> str:
         """Of the object of this name as it is known here; empty if there is none."""

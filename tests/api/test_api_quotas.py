@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from api_world import ADMIN, GROUP, Client, Reply, World, cluster, open_world
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from choregos.api import quota_groups, quotas
@@ -308,6 +308,7 @@ async def compete(clients: list[Client], log: RecordLog, limit: int, wishes: lis
     wishes=st.lists(st.integers(0, 6), max_size=20),
     count=st.integers(1, 3),
 )
+@example(limit=4, wishes=[0, 1, 2, 2, 0, 0, 0, 0, 1], count=3)
 def test_however_many_write_none_gets_over_and_none_is_refused_without_need(
     limit: int, wishes: list[int], count: int
 ) -> None:
